@@ -1,0 +1,142 @@
+"""Runs one worker: ``python -m actors ingestor``. ``python -m actors health ingestor`` says whether one lives here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from datetime import timedelta
+
+import structlog
+
+from actors.pulse import Pulse, stop_signal, utc_now
+from actors.responder import Responder
+from actors.retry_responder import RetryResponder
+from actors.runner import Runner
+from actors.trainer import NAME as TRAINER
+from actors.trainer import Trainer, jobs
+from actors.wiring import wire, wire_retry, wire_router
+from config.errors import ConfigError
+from config.logs import set_up_logs
+from config.settings import Settings, load_settings
+from messaging.connection import Connection
+from messaging.ending import end
+from messaging.errors import BrokerRefused, BrokerUnavailable, ConnectionLost
+from messaging.topology import queue_names
+from storage.database import Database, close, connect, declare
+from storage.errors import StoreError, StoreUnavailable
+from storage.heartbeats import is_alive
+
+log = structlog.get_logger(__name__)
+
+WORKERS = (*queue_names(), TRAINER)
+Loop = Runner | Responder | RetryResponder
+USAGE = f"usage: python -m actors [health] WORKER, where WORKER is one of: {', '.join(WORKERS)}"
+HEARTBEATS_MISSED_MAX = 5
+REFUSED_PAUSE_S = 2.0
+"""A broker that comes up may refuse whom it served before, until it has read its users."""
+
+
+async def run(stage: str, settings: Settings, stopping: asyncio.Event) -> None:
+    """Run one worker until ``stopping`` is set; a lost broker is looked for again.
+
+    Raises: BrokerUnavailable, StoreUnavailable: nobody answered at start, or again, within the time allowed.
+    """
+    database = await connect(settings.store)
+    try:
+        await declare(database, settings.store)
+        pulse = Pulse(stage, database)
+        if stage == TRAINER:
+            await Trainer(jobs(settings), database, settings, pulse).run(stopping)
+            return
+        if stage == "router_advisor":
+            advisor, start = wire_router(settings, database)
+            runner: Loop = Responder(advisor, start, database, settings.runner, pulse)
+        elif stage == "retry_advisor":
+            runner = wire_retry(settings, database, pulse)
+        else:
+            wiring = wire(stage, settings, database, pulse.beat.instance)
+            runner = Runner(wiring, database, settings.runner, pulse)
+        served = False
+        while not stopping.is_set():
+            try:
+                served |= await _until_cut(runner, stage, settings, stopping)
+            except BrokerRefused as error:
+                if not served:
+                    raise
+                log.warning("refused", stage=stage, reason=str(error))
+                await asyncio.sleep(REFUSED_PAUSE_S)
+        log.info("stopped", stage=stage)
+    finally:
+        await close(database)
+
+
+async def _until_cut(runner: Loop, stage: str, settings: Settings, stopping: asyncio.Event) -> bool:
+    """Work on one connection until it is cut or the worker is told to stop. Returns: whether there was one."""
+    opening = asyncio.ensure_future(
+        Connection.open(
+            settings.broker.url,
+            name=stage,
+            heartbeat_s=settings.broker.heartbeat_s,
+            wait_s_max=settings.broker.connect_wait_s_max,
+        )
+    )
+    told = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait({opening, told}, return_when=asyncio.FIRST_COMPLETED)
+    if not opening.done():
+        await end(opening)
+    await end(told)
+    if opening.cancelled():
+        return False
+    connection = opening.result()
+    try:
+        await runner.run(connection, stopping)
+    except ConnectionLost as error:
+        log.warning("connection_lost", stage=stage, reason=str(error))
+    except StoreUnavailable as error:
+        log.warning("store_unavailable", stage=stage, reason=str(error))
+        await asyncio.sleep(1)
+    finally:
+        await connection.close()
+    return True
+
+
+async def _until_signal(stage: str, settings: Settings) -> None:
+    await run(stage, settings, stop_signal())
+
+
+async def healthy(stage: str, settings: Settings) -> bool:
+    """Tell whether a worker of this stage on this machine gave a heartbeat lately."""
+    database: Database = await connect(settings.store)
+    try:
+        age_max = timedelta(seconds=HEARTBEATS_MISSED_MAX * settings.runner.heartbeat_s)
+        return await is_alive(database, stage, utc_now(), age_max=age_max, host=socket.gethostname())
+    finally:
+        await close(database)
+
+
+def main(arguments: list[str]) -> int:
+    """Run from the command line. Returns: the exit code, after sysexits.h."""
+    asks_health = arguments[:1] == ["health"]
+    names = arguments[1:] if asks_health else arguments
+    if len(names) != 1 or names[0] not in WORKERS:
+        print(USAGE, file=sys.stderr)  # noqa: T201
+        return os.EX_USAGE
+    try:
+        settings = load_settings()
+        if asks_health:
+            return os.EX_OK if asyncio.run(healthy(names[0], settings)) else os.EX_UNAVAILABLE
+        set_up_logs(settings.log, names[0])
+        asyncio.run(_until_signal(names[0], settings))
+    except ConfigError as error:
+        print(f"ipa: {error}", file=sys.stderr)  # noqa: T201
+        return os.EX_CONFIG
+    except (BrokerUnavailable, BrokerRefused, StoreError) as error:
+        print(f"ipa: {error}", file=sys.stderr)  # noqa: T201
+        return os.EX_UNAVAILABLE
+    return os.EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,282 @@
+"""The loop around the router advisor: answers at once, stores after, and learns from what flows down the line.
+
+A request is answered first and acknowledged only when its decision is stored. If this process dies in between, the
+request is delivered again, to nobody's harm: the checkout has its answer, and the decision is made once more under the
+same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+
+import structlog
+
+from actors.pulse import Pulse, utc_now
+from config.settings import RunnerSettings
+from messaging.channel import Channel
+from messaging.codec import Decoder, encode
+from messaging.connection import Connection
+from messaging.consumer import Consumer, Delivery
+from messaging.contracts import Message, RouteAdvised, RouteRefused, RouteRequested, type_of
+from messaging.ending import end
+from messaging.envelope import Envelope
+from messaging.errors import CardDataRefused, MessageMalformed
+from messaging.line import declare_line, declare_queue
+from messaging.topology import replica_queue, stage_named
+from storage.database import Database
+from storage.decisions import find_decisions, write_decisions
+from storage.errors import StoreError, StoreRefused
+from storage.rejections import Rejection, count_rejections
+
+log = structlog.get_logger(__name__)
+
+STAGE = stage_named("router_advisor")
+
+UNSTORED_MAX: Final = 10_000
+"""Decisions that wait for a store that does not answer. Beyond it the oldest are given up, loudly: routing goes on."""
+
+RESENT_AFTER: Final = timedelta(milliseconds=100)
+"""A request older than this may have been asked, and answered by another replica, before: the store is asked first."""
+
+REFUSED_MAX: Final = 1_000
+"""Refusals that wait to be counted; beyond it the oldest are forgotten."""
+
+FACTS_PREFETCH: Final = 100
+"""Facts taken from the broker and not yet learned; the others wait there, within the bound of the replica's queue."""
+
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""The one header that an answer repeats (W3C Trace Context); anything else in it is not repeated."""
+
+LOOK_UP_S_MAX: Final = 0.05
+STORE_PAUSE_S: Final = 0.5
+FACTS_AT_ONCE: Final = 20
+REQUESTS_AT_ONCE: Final = 50
+
+
+class Advisor(Protocol):
+    """The router advisor as this loop sees it."""
+
+    def advise(self, request: RouteRequested, now: datetime) -> RouteAdvised:
+        """Decide; the same request gets the same decision."""
+
+    def remember(self, advised: RouteAdvised) -> None:
+        """Take over a decision that another replica made."""
+
+    def handle(self, messages: Any, now: datetime, known: Any = None) -> Any:
+        """Learn from facts."""
+
+
+class Responder:
+    """Runs the router advisor until it is told to stop.
+
+    Args:
+        advisor: the worker.
+        start: brings its memory up to what the store holds.
+        database: the store.
+        settings: heartbeat and batch sizes.
+        pulse: the worker's heartbeat.
+    """
+
+    def __init__(
+        self,
+        advisor: Advisor,
+        start: Callable[[], Awaitable[None]],
+        database: Database,
+        settings: RunnerSettings,
+        pulse: Pulse,
+    ) -> None:
+        self._advisor = advisor
+        self._start = start
+        self._database = database
+        self._settings = settings
+        self._batch = settings.batches.of(STAGE.name)
+        self._pulse = pulse
+        self._requests = Decoder([RouteRequested], from_outside=True)
+        self._facts = Decoder(STAGE.each_replica_hears, from_outside=False)
+        self._unstored: deque[tuple[Channel, int, RouteRequested, RouteAdvised]] = deque()
+        self._refused: deque[Rejection] = deque(maxlen=REFUSED_MAX)
+        self._decided = asyncio.Event()
+        self._started = False
+
+    async def run(self, connection: Connection, stopping: asyncio.Event) -> None:
+        """Answer until ``stopping`` is set; what was answered is stored before the end.
+
+        Raises: ConnectionLost: the broker is gone; run again on a new connection.
+        """
+        answers = await connection.channel(confirms=False)
+        facts = await connection.channel(confirms=False)
+        counting = await connection.channel(confirms=False)
+        await declare_line(facts)
+        own = replica_queue(STAGE, uuid.uuid4().hex[:12])
+        await declare_queue(facts, own)
+        if not self._started:  # after the queue is bound: what comes meanwhile waits in it
+            await self._start()
+        learned = await facts.consume(own.name, prefetch=FACTS_PREFETCH)
+        self._decided.set()  # decisions that outlived the last connection are stored too
+        asked = await answers.consume(STAGE.name, prefetch=2 * UNSTORED_MAX)
+        log.info("started", stage=STAGE.name)
+        tasks = [
+            asyncio.create_task(self._answer(asked, answers)),
+            asyncio.create_task(self._learn(learned, facts, again=self._started)),
+            asyncio.create_task(self._store()),
+            asyncio.create_task(
+                self._pulse.go_on(
+                    self._settings.heartbeat_s, lambda: self._pulse.look_at(connection, counting, STAGE.name)
+                )
+            ),
+            asyncio.create_task(stopping.wait()),
+        ]
+        self._started = True
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await end(*tasks)
+            if stopping.is_set():  # only now: two stores at once would take the same decisions out
+                with contextlib.suppress(StoreError):
+                    await self._store_batch(len(self._unstored))
+
+    # --- answer ------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, asked: Consumer, channel: Channel) -> None:
+        while True:
+            resent: list[tuple[Delivery, RouteRequested]] = []
+            for delivery in await asked.take(REQUESTS_AT_ONCE, 0):
+                try:
+                    request = self._requests.decode(delivery)
+                except (MessageMalformed, CardDataRefused) as error:
+                    self._refuse(delivery, error, channel)
+                    continue
+                assert isinstance(request, RouteRequested)
+                if delivery.redelivered or utc_now() - request.requested_at > RESENT_AFTER:
+                    resent.append((delivery, request))
+                else:
+                    self._decide(delivery, request, channel)
+            if resent:
+                await self._recall([request.request_id for _, request in resent])
+                for delivery, request in resent:
+                    self._decide(delivery, request, channel)
+            await asyncio.sleep(0)
+
+    async def _recall(self, request_ids: list[str]) -> None:
+        """Look for decisions that were made before; a store that is slow or away must not hold up routing."""
+        try:
+            async with asyncio.timeout(LOOK_UP_S_MAX):
+                found = await find_decisions(self._database, request_ids)
+        except (TimeoutError, StoreError):
+            return
+        for advised in found.values():
+            self._advisor.remember(advised)
+
+    def _decide(self, delivery: Delivery, request: RouteRequested, channel: Channel) -> None:
+        advised = self._advisor.advise(request, utc_now())
+        self._reply(delivery, advised, channel)
+        self._unstored.append((channel, delivery.tag, request, advised))
+        self._decided.set()
+
+    def _reply(self, delivery: Delivery, message: Message, channel: Channel) -> None:
+        if not delivery.envelope.reply_to:
+            return  # nobody waits; the decision is a stored fact all the same
+        trace = delivery.envelope.headers.get("traceparent")
+        traced = isinstance(trace, str) and TRACEPARENT.fullmatch(trace)
+        envelope = Envelope(
+            type=type_of(message),
+            correlation_id=delivery.envelope.correlation_id,
+            persistent=False,
+            headers={"traceparent": trace} if traced else {},
+        )
+        channel.send(encode(message), envelope, exchange="", routing_key=delivery.envelope.reply_to)
+
+    def _refuse(self, delivery: Delivery, error: MessageMalformed | CardDataRefused, channel: Channel) -> None:
+        """Tell the caller what is wrong; a request is worth nothing later, so it becomes no dead letter."""
+        self._reply(delivery, RouteRefused(reason=str(error)[:500]), channel)
+        channel.acknowledge(delivery.tag)
+        kind = "card_data" if isinstance(error, CardDataRefused) else "malformed"
+        log.warning("rejected", stage=STAGE.name, kind=kind, reason=str(error))
+        rejection = Rejection(queue=STAGE.name, kind=kind, type=type_of(RouteRequested), reason=str(error))  # type: ignore[arg-type]
+        self._refused.append(rejection)
+        self._decided.set()
+
+    # --- store -------------------------------------------------------------------------------------------------------
+
+    async def _store(self) -> None:
+        while True:
+            await self._decided.wait()
+            self._decided.clear()
+            await asyncio.sleep(self._batch.wait_ms_max / 1000)
+            while self._unstored or self._refused:
+                try:
+                    await self._store_batch(self._batch.size_max)
+                    await self._count_refused()
+                except StoreError as error:
+                    log.warning("decisions_wait", waiting=len(self._unstored), reason=str(error))
+                    self._pulse.note_error(f"{len(self._unstored)} decisions wait to be stored: {error}")
+                    self._give_up_oldest()
+                    await asyncio.sleep(STORE_PAUSE_S)
+
+    async def _store_batch(self, size_max: int) -> None:
+        batch = [self._unstored[index] for index in range(min(size_max, len(self._unstored)))]
+        conflicts = 0
+        try:
+            conflicts = await write_decisions(self._database, [(request, advised) for _, _, request, advised in batch])
+        except StoreRefused as error:
+            if len(batch) > 1:
+                for _ in batch:
+                    await self._store_batch(1)
+                return
+            log.error("decision_not_stored", reason=str(error))
+            self._pulse.note_error(f"a decision was not stored: {error}")
+        if conflicts:
+            log.warning("decided_twice", decisions=conflicts)
+        for channel, tag, _, _ in batch:
+            self._unstored.popleft()
+            channel.acknowledge(tag)
+        if batch:
+            self._pulse.count_batch(len(batch))
+
+    async def _count_refused(self) -> None:
+        refused = list(self._refused)
+        await count_rejections(self._database, refused, utc_now())
+        for _ in refused:
+            self._refused.popleft()
+
+    def _give_up_oldest(self) -> None:
+        lost = 0
+        while len(self._unstored) > UNSTORED_MAX:
+            channel, tag, _, _ = self._unstored.popleft()
+            channel.acknowledge(tag)
+            lost += 1
+        if lost:
+            log.error("decisions_not_stored", decisions=lost)
+
+    # --- learn -------------------------------------------------------------------------------------------------------
+
+    async def _learn(self, learned: Consumer, channel: Channel, *, again: bool) -> None:
+        """Learn from facts; on a connection made ``again``, first from the store what was said in between."""
+        while again:
+            try:
+                await self._start()
+                again = False
+            except StoreError as error:
+                log.warning("not_up_to_date", stage=STAGE.name, reason=str(error))
+                self._pulse.note_error(f"facts of the time without a broker are missing: {error}")
+                await asyncio.sleep(STORE_PAUSE_S)
+        while True:
+            for delivery in await learned.take(FACTS_AT_ONCE, 0):
+                channel.acknowledge(delivery.tag)
+                try:
+                    message = self._facts.decode(delivery)
+                except MessageMalformed as error:
+                    log.warning("fact_malformed", stage=STAGE.name, reason=error.problem)
+                    continue
+                for _ in self._advisor.handle([message], utc_now()):
+                    pass
+                await asyncio.sleep(0)  # requests come first

@@ -1,0 +1,300 @@
+"""Router advisor: says which gateway to try for a payment, and why, and learns from what became of payments."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from actors.paused_gateways import PausedGateways
+from actors.recent import Recent
+from actors.unwell_gateways import UnwellGateways
+from messaging.contracts import (
+    AllocationPublished,
+    Anomaly,
+    AnomalyClosed,
+    AnomalyOpened,
+    AnomalyUpdated,
+    AttemptsRecorded,
+    ExcludedGateway,
+    FailuresClassified,
+    GatewayPause,
+    GatewayPaused,
+    GatewayResumed,
+    Message,
+    RankedGateway,
+    RecordedAttempt,
+    RouteAdvised,
+    RouteRequested,
+)
+from ml.experiments.assignment import Assignment
+from ml.routing.context import Outcome, Ranking, RoutingContext
+from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
+from ml.routing.learners import ArmLearners
+from ml.routing.policies import NOTHING_ELIGIBLE, Policy, PolicySettings
+
+DECISIONS_REMEMBERED_MAX: Final = 20_000
+"""Decisions kept for requests that are sent again; a request lives for two seconds, so this is some minutes' worth."""
+
+BATCHES_REMEMBERED_MAX: Final = 10_000
+"""Batch ids remembered against learning twice; a batch is redelivered at once or after a restart, not hours later."""
+
+ID_LENGTH_MAX: Final = 80
+TEXT_LENGTH_MAX: Final = 500
+
+
+class EvidenceMinute(NamedTuple):
+    """One minute of history: how the payments of one gateway, method and issuer ended. ``minute`` in epoch seconds."""
+
+    minute: float
+    gateway: str
+    method: str
+    issuer: str
+    succeeded: int
+    failed: int
+
+
+class RouterAdvisor:
+    """Ranks the gateways for each payment with the policy of its experiment arm, or the default policy.
+
+    Every arm has a learner of its own, so that one arm never profits from what another tried. An attempt that carries
+    a ``decision_id`` was routed here and teaches only the learner of its arm, which the same pure hash finds as when
+    the decision was made. An attempt without one was chosen elsewhere; it is evidence from outside and teaches all.
+
+    Only the first attempt of an order teaches: later ones are made because an earlier one failed, so they would make
+    the gateways that serve as second choice look worse than they are. Every final outcome counts, also the failures
+    that are the customer's own (see AdaptivePolicy); pending and abandoned attempts say nothing; a reversed success is
+    a failure. Corrections take back what the old status had taught.
+
+    Args:
+        gateways: what each gateway takes, by name.
+        policies: how policies learn and explore.
+        default_policy: for payments in no experiment, until an allocation says otherwise.
+        generator: source of all randomness.
+    Raises: ValueError: default_policy is no known policy.
+    """
+
+    def __init__(
+        self,
+        gateways: Mapping[str, GatewayTerms],
+        policies: PolicySettings,
+        *,
+        default_policy: str,
+        generator: np.random.Generator,
+    ) -> None:
+        self._gateways = dict(gateways)
+        self._policies = policies
+        self._default_policy = default_policy
+        self._generator = generator
+        self._learners = self._fresh_learners()
+        self._decisions: Recent[str, RouteAdvised] = Recent(DECISIONS_REMEMBERED_MAX)
+        self._batches: Recent[str, None] = Recent(BATCHES_REMEMBERED_MAX)
+        self._unwell = UnwellGateways()
+        self._paused = PausedGateways()
+
+    # --- answer ------------------------------------------------------------------------------------------------------
+
+    def advise(self, request: RouteRequested, now: datetime) -> RouteAdvised:
+        """Decide; a request that is sent again gets the very same decision while it is remembered."""
+        decided = self._decisions.get(request.request_id)
+        if decided is not None:
+            return decided
+        advised = self._decide(request, now)
+        self.remember(advised)
+        return advised
+
+    def remember(self, advised: RouteAdvised) -> None:
+        """Keep a decision, so that its request gets it again; also one that another replica made."""
+        self._decisions.put(advised.request_id, advised)
+
+    def _decide(self, request: RouteRequested, now: datetime) -> RouteAdvised:
+        context = RoutingContext(
+            method=request.method,
+            issuer=request.issuer,
+            network=request.network,
+            country=request.country,
+            currency=request.currency,
+            amount_minor=request.amount_minor,
+            attempt_number=request.attempt_number,
+            previous_failures=tuple(failure.gateway for failure in request.previous_failures),
+        )
+        may = self._paused.without(eligible(context, self._gateways, asked=request.candidates), now)
+        assigned = self._learners.assignment(request, now)
+        policy = self._learners.learner(assigned)
+        ranking = NOTHING_ELIGIBLE
+        if may.candidates:
+            unwell = self._unwell.among(may.candidates, context)
+            ranking = policy.rank(context, may.candidates, now.timestamp(), unwell)
+        return self._advised(request, now, ranking, may, policy.name, assigned)
+
+    def _advised(  # six things that a decision consists of
+        self,
+        request: RouteRequested,
+        now: datetime,
+        ranking: Ranking,
+        may: Eligibility,
+        policy: str,
+        assigned: Assignment | None,
+    ) -> RouteAdvised:
+        allocation = self._learners.allocation
+        return RouteAdvised(
+            decision_id=decision_id_of(request.request_id),
+            request_id=request.request_id,
+            order_id=request.order_id,
+            advised_at=now,
+            ranking=[
+                RankedGateway(
+                    gateway=candidate.gateway,
+                    expected_success=candidate.expected_success,
+                    success_low=candidate.success_low,
+                    success_high=candidate.success_high,
+                    propensity=candidate.propensity,
+                    reason=candidate.reason[:TEXT_LENGTH_MAX],
+                )
+                for candidate in ranking.candidates
+            ],
+            policy=policy,
+            reason=ranking.reason[:TEXT_LENGTH_MAX],
+            exploring=ranking.exploring,
+            excluded=[ExcludedGateway(gateway=name[:60], reason=reason) for name, reason in may.excluded],
+            experiment=assigned.experiment if assigned else None,
+            arm=assigned.arm if assigned else None,
+            allocation_version=allocation.version if allocation else None,
+        )
+
+    # --- learn -------------------------------------------------------------------------------------------------------
+
+    def handle(self, messages: Sequence[Message], now: datetime, known: object = None) -> Iterator[Message]:
+        """Learn from facts. Says nothing; a batch that was seen before has no effect.
+
+        Args:
+            messages: AttemptsRecorded, AnomalyOpened, AnomalyUpdated, AnomalyClosed, AllocationPublished,
+                GatewayPaused, GatewayResumed.
+                FailuresClassified changes nothing here: whose fault a failure was does not change the ranking.
+            now: outcomes are taken to be no younger than this.
+            known: not needed by this worker.
+        """
+        for message in messages:
+            match message:
+                case AttemptsRecorded():
+                    self._learn_batch(message, now)
+                case AllocationPublished():
+                    self._learners.put_in_force(message.allocation(), now.timestamp())
+                case AnomalyOpened() | AnomalyUpdated():
+                    self._unwell.heed(message.anomaly)
+                case AnomalyClosed():
+                    self._close(message.anomaly, now)
+                case GatewayPaused():
+                    self._paused.pause(message.pause)
+                case GatewayResumed():
+                    self._paused.resume(message.pause_id)
+                case FailuresClassified() | _:
+                    pass
+        return iter(())
+
+    def warm_start(
+        self,
+        minutes: Iterable[EvidenceMinute],
+        anomalies: Iterable[Anomaly],
+        allocation: AllocationPublished | None,
+        now: datetime,
+        pauses: Iterable[GatewayPause] = (),
+    ) -> None:
+        """Replace everything learned by what the store holds.
+
+        Sums per minute do not say which arm a payment was in, nor which attempts were first, so they warm the learners
+        of all arms alike; from then on each arm learns from its own.
+
+        Args:
+            minutes: history, oldest first; reversed payments count as failed.
+            anomalies: those that are open.
+            allocation: the last one; None: there never was one.
+            now: the present.
+            pauses: of gateways, those that are not over.
+        """
+        self._learners = self._fresh_learners()
+        self._paused = PausedGateways(pauses)
+        if allocation is not None:
+            self._learners.put_in_force(allocation.allocation(), now.timestamp())
+        self._unwell = UnwellGateways()
+        for anomaly in anomalies:
+            self._unwell.heed(anomaly)
+        for entry in minutes:
+            if entry.gateway in self._gateways:
+                outcome = Outcome(
+                    gateway=entry.gateway,
+                    method=entry.method,
+                    issuer=entry.issuer,
+                    at=entry.minute + 30.0,
+                    succeeded=entry.succeeded,
+                    failed=entry.failed,
+                )
+                self._teach(self._learners.all(), outcome, now)
+
+    def _learn_batch(self, recorded: AttemptsRecorded, now: datetime) -> None:
+        if recorded.batch_id in self._batches:
+            return
+        self._batches.put(recorded.batch_id, None)
+        for attempt in recorded.attempts:
+            outcome = _outcome_of(attempt)
+            if outcome is None or attempt.gateway not in self._gateways:
+                continue
+            if attempt.decision_id is None:
+                self._teach(self._learners.all(), outcome, now)
+            else:
+                assigned = self._learners.assignment(attempt, attempt.attempted_at)
+                self._teach([self._learners.learner(assigned)], outcome, now)
+
+    def _teach(self, learners: Iterable[Policy], outcome: Outcome, now: datetime) -> None:
+        for learner in learners:
+            learner.learn(outcome, now.timestamp())
+
+    def _close(self, anomaly: Anomaly, now: datetime) -> None:
+        """Let a gateway that is well again start anew: what failed meanwhile says nothing about it any more."""
+        segment = self._unwell.close(anomaly)
+        if segment is None or segment.gateway is None:
+            return
+        since = (anomaly.closed_at or now).timestamp()
+        for learner in self._learners.all():
+            learner.forget(segment.gateway, segment.method, segment.issuer, since=since)
+
+    def _fresh_learners(self) -> ArmLearners:
+        return ArmLearners(self._policies, default_policy=self._default_policy, generator=self._generator)
+
+
+def decision_id_of(request_id: str) -> str:
+    """Name the decision on a request, so that every replica gives it the same name.
+
+    >>> decision_id_of("req_7")
+    'dec_req_7'
+    """
+    plain = f"dec_{request_id}"
+    if len(plain) <= ID_LENGTH_MAX:
+        return plain
+    return f"dec_{hashlib.sha256(request_id.encode()).hexdigest()[:40]}"
+
+
+def _verdict(status: str | None) -> tuple[int, int]:
+    """(succeeded, failed) that a status stands for."""
+    return (int(status == "succeeded"), int(status in ("failed", "reversed")))
+
+
+def _outcome_of(attempt: RecordedAttempt) -> Outcome | None:
+    """What an attempt teaches: its status, less the status that it replaces; None: nothing."""
+    if attempt.attempt_number > 1:
+        return None
+    succeeded, failed = _verdict(attempt.status)
+    succeeded_before, failed_before = _verdict(attempt.status_previous)
+    if (succeeded, failed) == (succeeded_before, failed_before):
+        return None
+    return Outcome(
+        gateway=attempt.gateway,
+        method=attempt.method,
+        issuer=attempt.issuer,
+        at=attempt.attempted_at.timestamp(),
+        succeeded=succeeded - succeeded_before,
+        failed=failed - failed_before,
+    )

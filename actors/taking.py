@@ -1,0 +1,80 @@
+"""Takes batches from a queue for a worker: carefully at first, then as many as a batch may hold."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from config.settings import BatchSettings
+from messaging.channel import Channel
+from messaging.consumer import Consumer, Delivery
+from messaging.ending import end
+
+CAREFUL_FROM: Final = 3
+"""A message that was delivered this often before may be what kills the worker: it is taken alone.
+
+Everything that a killed worker held counts as delivered once more, also what it had not begun. So after a start one
+message is taken at a time until one comes that is no suspect: of a culprit and its neighbours, only the culprit is then
+delivered again and again until it is a dead letter.
+"""
+
+
+class Taking:
+    """Takes batches one after the other, and can be left waiting: a batch that comes meanwhile is there the next time.
+
+    The wait is never cancelled to look at the clock: a cancelled wait may have taken messages that nobody then handles.
+
+    Args:
+        channel: where to consume.
+        queue: its name.
+        batch: how many at once, and how long to wait for them.
+        stopping: ends every wait.
+    """
+
+    def __init__(self, channel: Channel, queue: str, batch: BatchSettings, stopping: asyncio.Event) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._batch = batch
+        self._stop = asyncio.ensure_future(stopping.wait())
+        self._coming: asyncio.Future[list[Delivery]] | None = None
+        self._consumer: Consumer | None = None
+        self._careful = True
+
+    async def batch(self, wait_s: float, *, or_until: asyncio.Future[Any] | None = None) -> list[Delivery]:
+        """The next batch; empty when none came in time or before something else was done, or when told to stop.
+
+        Raises: ConnectionLost: the channel ended; what was taken will be delivered again.
+        """
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(self._next())
+        coming = self._coming
+        waits: set[asyncio.Future[Any]] = {coming, self._stop}
+        if or_until is not None:
+            waits.add(or_until)
+        await asyncio.wait(waits, timeout=max(0.0, wait_s), return_when=asyncio.FIRST_COMPLETED)
+        if not coming.done():
+            return []
+        self._coming = None
+        return coming.result()
+
+    async def end(self) -> None:
+        """Stop waiting; what was taken and not acknowledged goes back when the connection is closed."""
+        waits: list[asyncio.Future[Any]] = [self._stop]
+        if self._coming is not None:
+            waits.append(self._coming)
+        await end(*waits)
+
+    async def _next(self) -> list[Delivery]:
+        if self._careful:
+            if self._consumer is None:
+                self._consumer = await self._channel.consume(self._queue, prefetch=1)
+            (delivery,) = await self._consumer.take(1, 0)
+            if delivery.deliveries_before < CAREFUL_FROM:
+                await self._channel.cancel(self._consumer)
+                self._consumer = None
+                self._careful = False
+            return [delivery]
+        if self._consumer is None:
+            prefetch = min(65_535, 2 * self._batch.size_max)
+            self._consumer = await self._channel.consume(self._queue, prefetch=prefetch)
+        return await self._consumer.take(self._batch.size_max, self._batch.wait_ms_max)

@@ -1,0 +1,308 @@
+"""Puts each worker together with its shelf and its start from the store; the one place that knows all of them.
+
+A worker's own modules are imported when it is made: a process runs one worker, and the libraries of the others would
+cost it a second or two of start. (A little longer than other modules, because knowing all of them is its only job.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import msgspec
+
+from actors.pulse import Pulse, utc_now
+from actors.runner import Wiring
+from actors.shelves import AnomalyShelf, AttemptShelf, ExperimentShelf, FailureShelf, ShopperShelf
+from config.errors import ConfigError
+from config.gateways import load_gateways
+from config.settings import Settings, resolved
+from messaging.contracts import Message
+from messaging.topology import stage_named
+from storage.anomalies import open_anomalies, recent_anomalies
+from storage.database import Database, Document
+from storage.experiments import (
+    arm_counts,
+    arm_sums,
+    last_allocation,
+    last_allocations,
+    last_definition,
+    ledger_revision,
+    rollouts,
+    units_at_last_points,
+    waiting_units,
+)
+from storage.gateway_pauses import pauses_not_over
+from storage.rollups import read_minutes, read_sums, slot_of, slots_of
+
+if TYPE_CHECKING:
+    from actors.retry_responder import RetryResponder
+    from actors.router_advisor import EvidenceMinute, RouterAdvisor
+    from ml.anomalies.history import HistoryCell
+    from ml.failures.classifier import FailureModel
+
+W = TypeVar("W")
+
+BATCHES_AT_ONCE: Final = 2
+"""Batches of the ingestor under way at once: while one is being stored, the next one is decoded."""
+
+
+def wire(stage: str, settings: Settings, database: Database, instance: str) -> Wiring:
+    """Make one worker of the line, except the router advisor, whose loop is another.
+
+    Raises: ConfigError: a configuration file does not fit. KeyError: no such stage.
+    """
+    makers: dict[str, Callable[[Settings, Database, str], Wiring]] = {
+        "ingestor": _ingestor,
+        "failure_classifier": _failure_classifier,
+        "anomaly_watcher": _anomaly_watcher,
+        "experiment_allocator": _experiment_allocator,
+        "shopper_watcher": _shopper_watcher,
+    }
+    return makers[stage](settings, database, instance)
+
+
+def _ingestor(settings: Settings, database: Database, instance: str) -> Wiring:
+    from actors.ingestor import Ingestor
+
+    path = resolved(settings.gateways.path)
+    ingestor = Ingestor(load_gateways(path), source=f"config/{path.name}")
+    return Wiring(
+        stage=stage_named("ingestor"),
+        shelves=tuple(AttemptShelf(database, slot=slot) for slot in slots_of(instance, BATCHES_AT_ONCE)),
+        handle=lambda messages, now, known, batch_id: ingestor.handle(messages, now, known, batch_id=batch_id),
+        tick=_nothing,
+        start=_no_memory,
+    )
+
+
+def _failure_classifier(settings: Settings, database: Database, instance: str) -> Wiring:
+    from actors.failure_classifier import FailureClassifier
+    from actors.failure_training import ServingModel
+    from ml.failures.classifier import FailureModel
+
+    confidence_min = settings.failures.confidence_min
+    classifier = FailureClassifier(FailureModel.shipped(confidence_min))
+
+    def serve(model: FailureModel) -> None:
+        classifier.model = model
+
+    serving = ServingModel(database, serve, confidence_min)
+    return Wiring(
+        stage=stage_named("failure_classifier"),
+        shelves=(FailureShelf(database, slot=slot_of(instance), refresh=serving.refresh),),
+        handle=lambda messages, now, known, _: classifier.handle(messages, now, known),
+        tick=_nothing,
+        start=_no_memory,
+    )
+
+
+def _anomaly_watcher(settings: Settings, database: Database, instance: str) -> Wiring:
+    from actors.anomaly_watcher import AnomalyWatcher
+
+    worker = _Restarted(lambda: AnomalyWatcher(**msgspec.structs.asdict(settings.anomalies)))
+
+    async def start() -> None:
+        now = utc_now()
+        since = now - timedelta(minutes=settings.anomalies.baseline_minutes)
+        cells = [history_cell(document) async for document in read_sums(database, since)]
+        known = await open_anomalies(database) + await recent_anomalies(database, since)
+        worker.renew().warm_start(cells, known, now, pauses=await pauses_not_over(database, now))
+
+    return Wiring(
+        stage=stage_named("anomaly_watcher"),
+        shelves=(AnomalyShelf(database),),
+        handle=lambda messages, now, known, _: worker.now.handle(messages, now, known),
+        tick=lambda now: worker.now.tick(now),
+        start=start,
+    )
+
+
+def _experiment_allocator(settings: Settings, database: Database, instance: str) -> Wiring:
+    from actors.experiment_allocator import ExperimentAllocator, Memory
+    from actors.experiments_file import ExperimentsFile
+    from ml.routing.policies import POLICIES, PolicySettings
+
+    chosen = settings.experiments
+    gateways = load_gateways(resolved(settings.gateways.path))
+
+    def fee(gateway: str, status: str, amount_minor: int) -> int:
+        known = gateways.get(gateway)
+        return 0 if known is None else known.fee.of(status, amount_minor)
+
+    worker = _Restarted(
+        lambda: ExperimentAllocator(
+            alpha=chosen.alpha, orders_expected=chosen.orders_expected, report_s=chosen.report_s, fee=fee
+        )
+    )
+    file = ExperimentsFile(
+        resolved(chosen.path),
+        POLICIES,
+        default_policy=settings.routing.default_policy,
+        parameters=PolicySettings.__struct_fields__,
+        gateways=gateways,
+    )
+    looked: list[datetime] = []
+
+    shelf = ExperimentShelf(database)
+
+    async def start() -> None:
+        shelf.revision = await ledger_revision(database)  # first: what is written after it is a conflict, not a loss
+        memory = Memory(
+            defined=await last_definition(database),
+            allocations=await last_allocations(database),
+            rollouts=await rollouts(database),
+            waiting=await waiting_units(database),
+            counts=await arm_counts(database),
+            sums=await arm_sums(database),
+            points=await units_at_last_points(database),
+        )
+        worker.renew().warm_start(memory)
+
+    def source(now: datetime) -> Iterator[Message | str]:
+        if looked and (now - looked[-1]).total_seconds() < chosen.reload_s:
+            return
+        looked[:] = [now]
+        found = file.poll(now)
+        if isinstance(found, ConfigError):
+            yield str(found)
+        elif found is not None:
+            yield found
+
+    return Wiring(
+        stage=stage_named("experiment_allocator"),
+        shelves=(shelf,),
+        handle=lambda messages, now, known, _: worker.now.handle(messages, now, known),
+        tick=lambda now: worker.now.tick(now),
+        start=start,
+        source=source,
+    )
+
+
+def wire_router(settings: Settings, database: Database) -> tuple[RouterAdvisor, Callable[[], Awaitable[None]]]:
+    """Make the router advisor and its start from the store.
+
+    Raises: ConfigError: the gateways file or the default policy does not fit.
+    """
+    import numpy as np
+
+    from actors.router_advisor import RouterAdvisor
+    from ml.routing.eligibility import GatewayTerms
+    from ml.routing.policies import POLICIES, PolicySettings
+
+    chosen = settings.routing
+    if chosen.default_policy not in POLICIES:
+        raise ConfigError(
+            "routing.default_policy", f"{chosen.default_policy!r} is no policy; known: {', '.join(POLICIES)}"
+        )
+    terms = {
+        gateway.name: GatewayTerms(
+            methods=frozenset(gateway.methods),
+            currencies=frozenset(gateway.currencies),
+            countries=frozenset(gateway.countries),
+        )
+        for gateway in load_gateways(resolved(settings.gateways.path)).values()
+    }
+    policies = PolicySettings(
+        memory_half_life_s=chosen.memory_half_life_s,
+        recent_half_life_s=chosen.recent_half_life_s,
+        exploration_floor=chosen.exploration_floor,
+        exploration_cost_max=chosen.exploration_cost_max,
+        boldness=chosen.boldness,
+        canary_share=chosen.canary_share,
+        draws=chosen.draws,
+        cells_max=chosen.cells_max,
+    )
+    # Seeded by the machine: two replicas must not explore in step.
+    advisor = RouterAdvisor(terms, policies, default_policy=chosen.default_policy, generator=np.random.default_rng())
+
+    async def start() -> None:
+        now = utc_now()
+        since = now - timedelta(minutes=chosen.warm_start_minutes)
+        minutes = [_evidence_minute(document) async for document in read_minutes(database, since)]
+        anomalies, allocation = await open_anomalies(database), await last_allocation(database)
+        advisor.warm_start(minutes, anomalies, allocation, now, await pauses_not_over(database, now))
+
+    return advisor, start
+
+
+def _shopper_watcher(settings: Settings, database: Database, instance: str) -> Wiring:
+    from actors.shopper_watcher import ShopperWatcher
+
+    watcher = ShopperWatcher()
+    return Wiring(
+        stage=stage_named("shopper_watcher"),
+        shelves=(ShopperShelf(database),),
+        handle=lambda messages, now, known, _: watcher.handle(messages, now, known),
+        tick=_nothing,
+        start=_no_memory,
+    )
+
+
+def wire_retry(settings: Settings, database: Database, pulse: Pulse) -> RetryResponder:
+    """Make the retry advisor and its loop.
+
+    Raises: ConfigError: the gateways file does not fit.
+    """
+    from actors.retry_advisor import RetryAdvisor
+    from actors.retry_responder import RetryResponder
+
+    def model() -> FailureModel:
+        from ml.failures.classifier import FailureModel
+
+        return FailureModel.shipped(settings.failures.confidence_min)
+
+    gateways = load_gateways(resolved(settings.gateways.path))
+    return RetryResponder(RetryAdvisor(model), gateways, database, settings.runner, pulse)
+
+
+class _Restarted(Generic[W]):
+    """A worker whose memory is thrown away and read from the store again, at start and when it fell behind."""
+
+    def __init__(self, make: Callable[[], W]) -> None:
+        self._make = make
+        self.now = make()
+
+    def renew(self) -> W:
+        """Replace it by a new one without memory."""
+        self.now = self._make()
+        return self.now
+
+
+def history_cell(document: Document) -> HistoryCell:
+    """Some minutes of one gateway, method and issuer."""
+    from ml.anomalies.history import HistoryCell
+
+    return HistoryCell(
+        at=document["since"].timestamp(),
+        seconds=document["seconds"],
+        gateway=document["gateway"],
+        method=document["method"],
+        issuer=document["issuer"],
+        succeeded=document.get("succeeded", 0),
+        failed=document.get("failed", 0),
+        orders=document.get("first_attempts", 0),
+        latency_histogram={bucket: count for bucket, count in enumerate(document["latency"]) if count},
+    )
+
+
+def _evidence_minute(document: Document) -> EvidenceMinute:
+    from actors.router_advisor import EvidenceMinute
+
+    return EvidenceMinute(
+        minute=document["minute"].timestamp(),
+        gateway=document["gateway"],
+        method=document["method"],
+        issuer=document["issuer"],
+        succeeded=document.get("succeeded", 0),
+        failed=document.get("failed", 0) + document.get("reversed", 0),
+    )
+
+
+def _nothing(_: datetime) -> Iterator[Message]:
+    return iter(())
+
+
+async def _no_memory() -> None:
+    """For workers that remember nothing between batches."""

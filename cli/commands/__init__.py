@@ -1,0 +1,1 @@
+"""One module for each ``ipa`` command. Never more than reading arguments, calling, and printing."""

@@ -1,0 +1,1 @@
+"""Messages, the topology of the line, and the awaitable layer over pika. Never business rules, never MongoDB."""

@@ -1,0 +1,1 @@
+"""The thinking, pure: failures, anomalies, routing, experiments. Never I/O, clock, global randomness or settings."""

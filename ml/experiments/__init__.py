@@ -1,0 +1,1 @@
+"""A/B tests of routing policies: design, assignment and statistics. Never I/O, never the wall clock."""

@@ -1,0 +1,1 @@
+"""Which gateway for a payment: eligibility, estimates, policies, rankings. Never I/O, clock, messages or settings."""

@@ -1,0 +1,61 @@
+"""What is believed of one gateway's success for one payment."""
+
+from __future__ import annotations
+
+from ml.routing.node import chance
+
+QUANTILE: float = 1.6448536269514722
+"""Of the standard normal, for a central 90 % interval."""
+
+
+class Belief:
+    """A normal posterior on the log-odds scale, and the evidence behind it.
+
+    Attributes:
+        log_odds: posterior mean.
+        deviation: posterior standard deviation, > 0.
+        mean: expected success, 0 to 1.
+        own: effective payments like this one.
+        borrowed: effective payments that the gateway's other traffic counts as.
+        base: success before a sudden change that still holds; None: there is none.
+        is_whole: whether that change holds for all of the gateway's payments.
+        unseen_s: since when nothing was heard of the gateway and nothing was tried, seconds ago.
+        rising: evidence that success has just risen, log likelihood ratio, >= 0.
+        risen: success since then, if so.
+        risen_payments: payments that ``risen`` rests on.
+    """
+
+    __slots__ = (
+        "base",
+        "borrowed",
+        "deviation",
+        "is_whole",
+        "log_odds",
+        "mean",
+        "own",
+        "risen",
+        "risen_payments",
+        "rising",
+        "unseen_s",
+    )
+
+    def __init__(self, log_odds: float, deviation: float, own: float, borrowed: float) -> None:
+        self.log_odds = log_odds
+        self.deviation = deviation
+        self.mean = chance(log_odds)
+        self.own = own
+        self.borrowed = borrowed
+        self.base: float | None = None
+        self.is_whole = False
+        self.unseen_s = 0.0
+        self.rising = self.risen = self.risen_payments = 0.0
+
+    @property
+    def low(self) -> float:
+        """Lower end of the central 90 % interval."""
+        return chance(self.log_odds - QUANTILE * self.deviation)
+
+    @property
+    def high(self) -> float:
+        """Upper end of the central 90 % interval."""
+        return chance(self.log_odds + QUANTILE * self.deviation)

@@ -1,0 +1,102 @@
+"""Sudden changes: when a node's detector calls one, what is kept, what is forgotten, and when it counts as lasting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ml.routing.node import Change, Node, surprises
+from ml.routing.pooling import Pooling
+
+ALARM: Final = (10.0, 9.5, 9.0, 9.0)
+"""Change evidence (log likelihood ratio) that is an alarm, by place from the gateway down. The narrower node alarms
+first, so that an outage of one issuer is not taken for one of the gateway. At 9 a gateway that fails outright is caught
+after 5 to 7 payments."""
+
+KEPT: Final = 0.3
+"""How much of the evidence since a change is kept. An alarm picks the worst stretch there was, so this is too harsh; at
+1, false alarms banish a good gateway for hours."""
+
+ARMED_FROM: Final = 20.0
+"""Payments that a prediction must rest on before a surprise can be a fall."""
+
+ARMED_RISE_FROM: Final = 4.0
+"""The same for a rise: taken too early it only costs some exploration, and a gateway that failed is seldom tried."""
+
+BACK_WITHIN: Final = 0.12
+"""A node that changed again, to within this of what it did before, is back: what was known then is known again."""
+
+LASTING_S: Final = 12 * 3600.0
+"""A change that holds for so long is no trouble that passes; what came since is the steady state from then on."""
+
+LASTING_PAYMENTS: Final = 20.0
+"""Recent payments that a steady state must rest on."""
+
+
+def watch(
+    nodes: Sequence[Node], recent: Sequence[float], final: float, counts: tuple[float, float], at: float, armed: float
+) -> tuple[int, Change] | None:
+    """Let the detectors of the finest node first, then of those above, judge an outcome; one alarm is enough.
+
+    Args:
+        nodes: from the gateway down.
+        recent: what each node expected, before its own recent difference.
+        final: what was expected in the end.
+        counts: payments that succeeded and failed.
+        at: when they were made.
+        armed: payments that the expectation rests on.
+    Returns: place of the node that changed, and how; None: none did.
+    """
+    fall, rise = surprises(final, *counts)
+    fall = fall if armed >= ARMED_FROM else 0.0
+    rise = rise if armed >= ARMED_RISE_FROM else 0.0
+    payments = counts[0] + counts[1]
+    for place in range(len(nodes) - 1, -1, -1):
+        node = nodes[place]
+        since = (payments, counts[0], payments * recent[place])
+        if node.fall.feed(fall, since, at) > ALARM[place]:
+            node.rise.feed(rise, since, at)
+            return place, "fell"
+        if node.rise.feed(rise, since, at) > ALARM[place]:
+            return place, "rose"
+        if node.apart:
+            return None
+    return None
+
+
+def part(nodes: Sequence[Node], place: int, change: Change, base: float, at: float) -> float:
+    """Keep of a changed node what came since the change, and take the same out of the nodes above.
+
+    Args:
+        nodes: from the gateway down.
+        place: the node that changed.
+        change: how.
+        base: what the whole chain expects without any recent difference.
+        at: when the alarm came.
+    Returns: since when the change holds; what lies below the node must forget what it thought different until then.
+    """
+    node = nodes[place]
+    run = node.fall if change == "fell" else node.rise
+    was_apart = node.apart
+    if not was_apart:
+        for above in nodes[:place]:  # a change of this node alone is nothing that the nodes above should believe
+            above.add_recent(-run.payments, -run.succeeded, -run.expected)
+            above.fall.evidence = max(0.0, above.fall.evidence - run.evidence)
+        node.base = base
+        node.apart_since = at
+    mean, expected = run.succeeded / run.payments, run.expected / run.payments
+    kept = (KEPT * run.payments, KEPT * run.succeeded, KEPT * run.expected)
+    since = run.since
+    node.renew(since)
+    node.add_recent(*kept)
+    node.apart = not (was_apart and abs(mean - expected) < BACK_WITHIN)
+    return since
+
+
+def settle_if_lasting(nodes: Sequence[Node], place: int, at: float, pools: Sequence[Pooling]) -> None:
+    """Take a change that has held for long enough for the steady state."""
+    node = nodes[place]
+    if at - node.apart_since > LASTING_S and node.recent_payments > LASTING_PAYMENTS:
+        node.settle()
+        if place:
+            node.correct(pools[place - 1].strength)

@@ -1,0 +1,117 @@
+"""What a routing policy is told, and what it answers."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RoutingContext(msgspec.Struct, frozen=True, kw_only=True):
+    """One payment that needs a gateway. ``previous_failures`` names the gateways that failed for its order already."""
+
+    method: str
+    issuer: str = "unknown"
+    network: str | None = None
+    country: str | None = None
+    currency: str = ""
+    amount_minor: int = 0
+    attempt_number: int = 1
+    previous_failures: tuple[str, ...] = ()
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of payments of one gateway, method, issuer and card network.
+
+    One payment is ``succeeded=1`` or ``failed=1``; a minute of a rollup carries many. A correction takes back with a
+    negative number: a failure that turned out a success is ``succeeded=1, failed=-1``.
+
+    Attributes:
+        at: when the payments were attempted (not when the outcome became known), seconds since the epoch.
+        succeeded: payments that succeeded.
+        failed: payments that failed.
+    """
+
+    gateway: str
+    method: str
+    issuer: str
+    at: float
+    succeeded: float = 0.0
+    failed: float = 0.0
+    network: str | None = None
+
+
+class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One gateway of a ranking.
+
+    Attributes:
+        expected_success: posterior mean of the probability that this payment succeeds, 0 to 1.
+        success_low: lower end of the central 90 % posterior interval.
+        success_high: upper end of the central 90 % posterior interval.
+        propensity: probability that this policy puts this gateway first, given what it knew.
+        payments: effective number of payments the estimate rests on (old ones count less).
+        own: those of them that were like this payment.
+        value: what the payment is worth at this gateway, minor units; None: only success counts.
+        failed_before: whether it failed for this order already.
+        unwell: why it is avoided; None: it is not.
+    """
+
+    gateway: str
+    expected_success: float
+    success_low: float
+    success_high: float
+    propensity: float
+    payments: float
+    own: float = 0.0
+    value: float | None = None
+    failed_before: bool = False
+    unwell: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """What the estimate rests on, in words; made when it is read, because most are never read."""
+        borrowed = self.payments - self.own
+        if self.own < 0.5:
+            basis = f"none of its recent payments is like this one, its others count as {borrowed:.0f}"
+        else:
+            basis = f"from about {self.own:.0f} recent payments like this, its others count as {borrowed:.0f}"
+        interval = f"90 % interval {self.success_low:.1%} to {self.success_high:.1%}"
+        text = f"{self.expected_success:.1%} expected ({interval}), {basis}"
+        if self.value is not None:
+            text += f"; worth {self.value:.0f} minor units"
+        if self.failed_before:
+            text += "; failed for this order already"
+        return f"{text}; unwell: {self.unwell}" if self.unwell else text
+
+
+class Ranking(msgspec.Struct, frozen=True, kw_only=True):
+    """Gateways in the order to try them. Empty only when no gateway may take the payment.
+
+    Attributes:
+        candidates: best first, except that an exploring one stands before the best.
+        best: the gateway that would be first if nothing were explored.
+        exploring: whether another one is first.
+    """
+
+    candidates: tuple[RankedCandidate, ...]
+    best: str | None = None
+    exploring: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Why the first gateway is the first, in words."""
+        if not self.candidates:
+            return "no gateway may take this payment"
+        first = self.candidates[0]
+        claim = f"{first.gateway}: {first.expected_success:.1%} expected success"
+        if len(self.candidates) == 1:
+            return f"{claim}; it is the only gateway for this payment"
+        if first.gateway != self.best:
+            better = next(candidate for candidate in self.candidates if candidate.gateway == self.best)
+            why = "to see whether it has recovered" if first.unwell else "to keep learning"
+            return (
+                f"{claim}; chosen {why} (probability {first.propensity:.1%}), "
+                f"although {self.best} promises {better.expected_success:.1%}"
+            )
+        second = self.candidates[1]
+        text = f"{claim}, next is {second.gateway} with {second.expected_success:.1%}"
+        avoided = [f"avoids {each.gateway}: {each.unwell}" for each in self.candidates if each.unwell]
+        return "; ".join([text, *avoided])

@@ -1,0 +1,157 @@
+"""What is believed of every gateway's success for a payment: a chain of corrections, each shrunk towards none.
+
+The chain starts at what the gateway does over all its payments. In log odds it goes on with what the method, issuer and
+network do to all gateways alike, what they do at this gateway, what this time of day does there, and at last with what
+is different now: at the gateway, and at the gateway for this issuer. Each link compares what happened with what the
+links before it had expected, so thin parts borrow from wide ones, and a gateway that worsens is known to worsen in all
+its parts at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ml.routing.belief import Belief
+from ml.routing.context import Outcome
+from ml.routing.lessons import DAY_S, HOUR_BINS, LEAF, STRENGTH_APART, WHOLE_WORTH, Lessons, keys_of
+from ml.routing.node import Node, chance, logit
+from ml.routing.table import Row
+
+
+class Estimates(Lessons):
+    """Estimates of success that forget with time and notice sudden changes."""
+
+    def beliefs(
+        self, method: str, issuer: str, gateways: tuple[str, ...], now: float, network: str | None = None
+    ) -> list[Belief]:
+        """What is believed of each gateway for one kind of payment, in the order given."""
+        whole = self._whole()
+        rows = [self._table.use(key) for key in keys_of(method, issuer, network)]
+        hour = int(now % DAY_S * HOUR_BINS / DAY_S)
+        return [self._belief(gateway, rows, whole, hour, now) for gateway in gateways]
+
+    def overall(self, gateways: tuple[str, ...], now: float) -> list[Belief]:
+        """What is believed of each gateway over all its payments, in the order given."""
+        whole = self._whole()
+        believed = []
+        for gateway in gateways:
+            top = self._table.tops.get(gateway)
+            keep = math.exp((top.at - now) * self._long) if top is not None and now > top.at else 1.0
+            payments, succeeded = (top.payments * keep, top.succeeded * keep) if top is not None else (0.0, 0.0)
+            rate = (succeeded + WHOLE_WORTH * whole) / (payments + WHOLE_WORTH)
+            deviation = 1.0 / math.sqrt((payments + WHOLE_WORTH) * max(rate * (1 - rate), 1e-3))
+            believed.append(Belief(logit(rate), deviation, payments, WHOLE_WORTH))
+        return believed
+
+    def note_probe(self, method: str, issuer: str, gateway: str, now: float, network: str | None = None) -> None:
+        """Remember that a gateway was just put first for such a payment, so that the next trial of it can wait."""
+        top = self._table.tops.get(gateway)
+        if top is not None:
+            top.probed = now
+        for key in keys_of(method, issuer, network):
+            row = self._table.row(key)
+            node = row.cells.get(gateway) if row is not None else None
+            if node is not None:
+                node.probed = now
+
+    def _belief(self, gateway: str, rows: list[Row | None], whole: float, hour: int, now: float) -> Belief:
+        top = self._table.tops.get(gateway)
+        rate = whole if top is None else self._top_rate(top, whole)
+        nodes = [row.cells.get(gateway) if row is not None else None for row in rows]
+        z = logit(rate)
+        for row in rows:
+            if row is not None:
+                z += row.common.shift
+        if top is None:
+            rate = chance(z)
+            return Belief(z, 1.0 / math.sqrt(WHOLE_WORTH * max(rate * (1 - rate), 1e-3)), 0.0, WHOLE_WORTH)
+        for node in nodes:
+            if node is not None:
+                z += node.shift
+        if not self._alert:
+            return self._steady_belief(z, top, nodes, now)
+        timed = self._hours.get((gateway, hour))
+        if timed is not None:
+            z += timed.shift
+        strength = STRENGTH_APART if top.apart else self._recent_pools[0].strength
+        shift, wide = top.recent_shift(now, self._recent, strength)
+        z += shift
+        apart = top if top.apart else None
+        narrow = 0.0
+        for place, node in enumerate(nodes, 1):
+            if node is None or not (place == LEAF or node.apart):
+                continue
+            shift, narrow = node.recent_shift(
+                now, self._recent, STRENGTH_APART if node.apart else self._recent_pools[1].strength
+            )
+            z += shift
+            if node.apart and apart is None:
+                apart = node
+        rate = chance(z)
+        noise = 1.0 / max(rate * (1 - rate), 1e-3)
+        if apart is not None:
+            held = max(wide if top.apart else 0.0, narrow)
+            belief = Belief(z, math.sqrt(noise / (STRENGTH_APART + held)), held, STRENGTH_APART)
+            belief.base = apart.base
+            belief.is_whole = top.apart
+        else:
+            steady = self._variance(top, nodes, noise) + noise / (strength + wide)
+            prior = steady + noise / self._recent_pools[1].strength
+            variance = prior * noise / (noise + narrow * prior)
+            leaf = nodes[LEAF - 1]
+            own = leaf.payments if leaf is not None else 0.0
+            belief = Belief(z, math.sqrt(variance), own, self._borrowed(top, own))
+        self._note_unseen(belief, apart or top, top, nodes[LEAF - 1], now)
+        return belief
+
+    def _steady_belief(self, z: float, top: Node, nodes: list[Node | None], now: float) -> Belief:
+        rate = chance(z)
+        noise = 1.0 / max(rate * (1 - rate), 1e-3)
+        leaf = nodes[LEAF - 1]
+        keep = math.exp((leaf.at - now) * self._long) if leaf is not None and now > leaf.at else 1.0
+        own = leaf.payments * keep if leaf is not None else 0.0
+        variance = self._variance(top, nodes, noise)
+        return Belief(z, math.sqrt(variance), own, self._borrowed(top, own))
+
+    def _borrowed(self, top: Node, own: float) -> float:
+        """Payments that the gateway's other traffic is worth to a part with so many of its own."""
+        return min(WHOLE_WORTH + max(0.0, top.payments - own), self._steady_pools[LEAF - 1].strength)
+
+    def _variance(self, top: Node, nodes: list[Node | None], noise: float) -> float:
+        """Variance of the steady part: each node by itself hears what the narrower ones below it did not."""
+        counts = [top.payments, *(node.payments if node is not None else 0.0 for node in nodes), 0.0]
+        variance = noise / (WHOLE_WORTH + max(0.0, counts[0] - counts[1]))
+        for place in range(1, len(counts) - 1):
+            prior = variance + noise / self._steady_pools[place - 1].strength
+            variance = prior * noise / (noise + max(0.0, counts[place] - counts[place + 1]) * prior)
+        return variance
+
+    def _note_unseen(self, belief: Belief, node: Node, top: Node, leaf: Node | None, now: float) -> None:
+        """Note since when nothing was seen, and whether what was seen last looks like a rise."""
+        belief.unseen_s = max(0.0, now - max(node.at, node.probed))
+        run = node.rise
+        if node is top and leaf is not None and leaf.rise.evidence > run.evidence:
+            run = leaf.rise
+        if run.evidence > 0:
+            belief.rising = run.evidence
+            belief.risen = (run.succeeded + 1.0) / (run.payments + 2.0)
+            belief.risen_payments = run.payments
+
+    def forget(self, gateway: str, method: str | None = None, issuer: str | None = None, *, since: float) -> None:
+        """Forget what was different lately in a segment (None: all): it is expected to be as it was before."""
+        self._table.renew(gateway, (method, issuer), since=since)
+
+    def evidence(self, now: float) -> Iterator[Outcome]:
+        """Everything that is known, as one outcome per gateway, method and issuer, for a learner that starts later."""
+        for key, row in self._table.items():
+            method, issuer, *narrower = key
+            if method is None or issuer is None or narrower:
+                continue
+            for gateway, node in row.cells.items():
+                keep = math.exp(min(0.0, node.at - now) * (self._recent if node.apart else self._long))
+                payments = (node.recent_payments if node.apart else node.payments) * keep
+                succeeded = (node.recent_succeeded if node.apart else node.succeeded) * keep
+                if payments > 0:
+                    yield Outcome(gateway=gateway, method=method, issuer=issuer, at=now,
+                                  succeeded=succeeded, failed=payments - succeeded)  # fmt: skip

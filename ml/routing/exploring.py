@@ -1,0 +1,107 @@
+"""How much to explore: chances of being best, trials of what may have changed, and a floor with a price limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from ml.routing.belief import Belief
+
+RECOVERY_S: Final = 6 * 3600.0
+"""Mean time after which a gateway that suddenly fell is thought to be back: incidents last hours."""
+
+CHANGE_S: Final = 1.75 * 86_400.0
+"""Mean time after which a gateway that was not looked at is thought to have changed for any other reason."""
+
+CHANGE_DECISIONS: Final = 30_000.0
+"""The same counted in decisions, so that a slow clock or a torrent of payments cannot stop all trials."""
+
+RISING_MAX: Final = 8.0
+"""Evidence for a rise that makes trials more frequent, at most e^8-fold."""
+
+TRIALS_MAX: Final = 0.3
+"""Share of payments that trials may take together, however much may have changed."""
+
+FLOOR_LEAST: Final = 0.1
+"""However dear exploring is, so much of the floor stays: without propensities no other policy can be evaluated."""
+
+
+@lru_cache(maxsize=64)
+def normal_points(gateways: int, draws: int) -> np.ndarray:
+    """Points that fill the standard normal evenly (a scrambled Sobol sequence). Shape (draws, gateways)."""
+    points = qmc.Sobol(gateways, seed=7).random_base2((draws - 1).bit_length())[:draws]
+    return np.ascontiguousarray(ndtri(np.clip(points, 1e-6, 1 - 1e-6)))
+
+
+def chances_of_being_best(
+    beliefs: Sequence[Belief], worth: Sequence[tuple[float, float]] | None, *, boldness: float, draws: int
+) -> list[float]:
+    """Share of posterior points in which each gateway is the best: Thompson sampling's propensities, without noise.
+
+    Args:
+        beliefs: of each gateway.
+        worth: what success and failure of a payment are worth at each; None: success alone counts.
+        boldness: factor on the posterior deviation, > 0; 1 is Thompson sampling, less explores less.
+        draws: posterior points.
+    """
+    count = len(beliefs)
+    points = normal_points(count, draws)
+    scores = points * [belief.deviation * boldness for belief in beliefs] + [belief.log_odds for belief in beliefs]
+    if worth is not None:
+        won, lost = np.array(worth).T
+        scores = lost + (won - lost) / (1.0 + np.exp(-scores))
+    wins = np.bincount(scores.argmax(axis=1), minlength=count)
+    return [win / draws for win in wins.tolist()]
+
+
+def trial_shares(beliefs: Sequence[Belief]) -> list[float]:
+    """Share of payments with which each gateway is tried because it may have changed since it was last looked at.
+
+    The longer ago that is, the likelier a change; it is worth a trial in proportion to what it would bring over what a
+    trial costs. A gateway that fell suddenly may be back where it was; of any other nothing better is known than that
+    it may be anywhere.
+    """
+    best = max(belief.mean for belief in beliefs)
+    shares = []
+    for belief in beliefs:
+        cost = best - belief.mean
+        if cost <= 0:
+            shares.append(0.0)
+            continue
+        gain, after_s = (1 - best) ** 2 / 2, CHANGE_S
+        if belief.base is not None and belief.base > belief.mean:
+            after_s = RECOVERY_S
+            gain = max(belief.base - best, gain if belief.is_whole else 0.0)
+        if belief.rising > 0:
+            gain = max(gain, _hope(belief.risen, belief.risen_payments, best))
+        changed = (belief.unseen_s / after_s + 1 / CHANGE_DECISIONS) * math.exp(min(belief.rising, RISING_MAX))
+        shares.append(min(TRIALS_MAX, changed) * min(1.0, gain / cost))
+    total = sum(shares)
+    return shares if total <= TRIALS_MAX else [share * TRIALS_MAX / total for share in shares]
+
+
+def _hope(mean: float, payments: float, best: float) -> float:
+    """How much a gateway is expected to be above ``best``, counting nothing where it is below."""
+    deviation = math.sqrt(mean * (1 - mean) / (payments + 3.0))
+    distance = (mean - best) / deviation
+    density = math.exp(-distance * distance / 2) / math.sqrt(2 * math.pi)
+    return deviation * density + (mean - best) * (1 + math.erf(distance / math.sqrt(2))) / 2
+
+
+def floor_in_force(beliefs: Sequence[Belief], *, floor: float, cost_max: float) -> float:
+    """The exploration floor, made smaller where it would cost more success than it may.
+
+    Args:
+        beliefs: of each gateway.
+        floor: share of payments that is dealt out evenly, 0 to 1.
+        cost_max: what that may cost, in shares of success, >= 0.
+    """
+    best = max(belief.mean for belief in beliefs)
+    price = floor * (best - sum(belief.mean for belief in beliefs) / len(beliefs))
+    return floor if price <= cost_max else floor * max(FLOOR_LEAST, cost_max / price)

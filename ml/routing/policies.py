@@ -1,0 +1,248 @@
+"""The routing policies: adaptive, and the two that it is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, Protocol
+
+import msgspec
+import numpy as np
+
+from ml.routing.belief import Belief
+from ml.routing.context import Outcome, Ranking, RoutingContext
+from ml.routing.estimates import Estimates
+from ml.routing.exploring import chances_of_being_best, floor_in_force, trial_shares
+from ml.routing.ranking import first_choice_shares, ranking
+
+NOTHING_ELIGIBLE: Final = Ranking(candidates=())
+
+TRIAL_PAYMENTS: Final = 30.0
+"""Outcomes of each gateway that a fixed choice waits for; otherwise the first name of the list would win for ever."""
+
+NONE_UNWELL: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How policies learn and explore; the defaults are one configuration for all traffic.
+
+    Attributes:
+        memory_half_life_s: a payment this long ago counts half for the steady estimate, seconds, > 0.
+        recent_half_life_s: the same for what is different now, seconds, > 0.
+        exploration_floor: share of payments whose first gateway is dealt out evenly among the eligible, 0 to 1.
+        exploration_cost_max: what the floor may cost, in shares of success, 0 to 1; beyond it the floor shrinks, to a
+            tenth at most.
+        boldness: how much of the posterior deviation is explored, > 0; 1 is Thompson sampling.
+        canary_share: share of payments that a gateway with an open anomaly still gets as first choice, 0 to 1.
+        draws: posterior points per decision, from which the propensities come.
+        cells_max: nodes remembered at most by each learner.
+        order: gateways that a fixed order prefers, first one first.
+    """
+
+    memory_half_life_s: float = 345_600.0
+    recent_half_life_s: float = 10_800.0
+    exploration_floor: float = 0.01
+    exploration_cost_max: float = 0.0007
+    boldness: float = 0.65
+    canary_share: float = 0.01
+    draws: int = 128
+    cells_max: int = 20_000
+    order: tuple[str, ...] = ()
+
+
+class Policy(Protocol):
+    """Ranks gateways for a payment, and learns from what became of payments."""
+
+    name: str
+
+    def rank(
+        self, context: RoutingContext, candidates: tuple[str, ...], now: float, unwell: Mapping[str, str] = ...
+    ) -> Ranking:
+        """Rank eligible gateways. ``unwell`` maps gateways with an open anomaly for this payment to its reason."""
+
+    def learn(self, outcome: Outcome, now: float) -> None:
+        """Take in what became of payments, or a correction of it."""
+
+    def forget(self, gateway: str, method: str | None, issuer: str | None, *, since: float) -> None:
+        """Forget a segment whose anomaly is over, so that it is tried again."""
+
+    def evidence(self, now: float) -> Iterator[Outcome]:
+        """What is known, for a policy that starts later."""
+
+    def inherit(self, evidence: Iterable[Outcome], now: float) -> None:
+        """Start from what another policy knew."""
+
+
+class _Learner:
+    """What the policies have in common: their estimates."""
+
+    def __init__(self, settings: PolicySettings, generator: np.random.Generator, *, half_life_s: float) -> None:
+        self._settings = settings
+        self._generator = generator
+        self._estimates = Estimates(
+            half_life_s=half_life_s,
+            recent_half_life_s=settings.recent_half_life_s,
+            cells_max=settings.cells_max,
+            alert=math.isfinite(half_life_s),
+        )
+
+    def learn(self, outcome: Outcome, now: float) -> None:
+        """Take in what became of payments; see Outcome."""
+        self._estimates.learn(outcome, now)
+
+    def forget(self, gateway: str, method: str | None, issuer: str | None, *, since: float) -> None:
+        """Forget a segment; see Policy."""
+        self._estimates.forget(gateway, method, issuer, since=since)
+
+    def evidence(self, now: float) -> Iterator[Outcome]:
+        """What is known, one outcome per cell."""
+        return self._estimates.evidence(now)
+
+    def inherit(self, evidence: Iterable[Outcome], now: float) -> None:
+        """Start from what another policy knew; see Policy."""
+        for outcome in evidence:
+            self._estimates.learn(outcome, now, inherited=True)
+
+
+class AdaptivePolicy(_Learner):
+    """Thompson sampling over estimates that forget with time and notice changes, with timely trials and an even floor.
+
+    The first gateway is drawn from exactly the stated propensities. They are each gateway's share of posterior points
+    in which it is the best; a share for trials of gateways that may have changed since they were last looked at, larger
+    the more a change would bring over what the trial costs; and an even floor. Nothing in a decision depends on how
+    many decisions wait for their outcome, except through chance, so late feedback cannot herd all payments in flight to
+    one gateway as a deterministic bound would.
+
+    Every final outcome of a payment counts, whoever's fault a failure was. Customers without money or with an expired
+    card come to all gateways alike, so they lower all rates and change no ranking; leaving them out would make
+    ``expected_success`` too rosy, and would let a gateway look better by relabelling its own errors.
+
+    Source: Thompson (1933), Biometrika 25(3/4), 285-294.
+    """
+
+    name = "adaptive"
+
+    def __init__(self, settings: PolicySettings, generator: np.random.Generator) -> None:
+        super().__init__(settings, generator, half_life_s=settings.memory_half_life_s)
+
+    def rank(
+        self,
+        context: RoutingContext,
+        candidates: tuple[str, ...],
+        now: float,
+        unwell: Mapping[str, str] = NONE_UNWELL,
+    ) -> Ranking:
+        """Rank eligible gateways; see Policy."""
+        if not candidates:
+            return NOTHING_ELIGIBLE
+        method, issuer, network = context.method, context.issuer, context.network
+        beliefs = self._estimates.beliefs(method, issuer, candidates, now, network)
+
+        def preference(inside: list[int]) -> list[float]:
+            return self._first_shares([beliefs[index] for index in inside])
+
+        shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
+        ranked = ranking(candidates, beliefs, shares, unwell, self._generator)
+        self._estimates.note_probe(method, issuer, ranked.candidates[0].gateway, now, network)
+        return ranked
+
+    def _first_shares(self, beliefs: list[Belief]) -> list[float]:
+        count = len(beliefs)
+        if count == 1:
+            return [1.0]
+        settings = self._settings
+        best = chances_of_being_best(beliefs, None, boldness=settings.boldness, draws=settings.draws)
+        trials = trial_shares(beliefs)
+        floor = floor_in_force(beliefs, floor=settings.exploration_floor, cost_max=settings.exploration_cost_max)
+        rest = (1.0 - floor) * (1.0 - sum(trials))
+        return [rest * share + (1.0 - floor) * trial + floor / count for share, trial in zip(best, trials, strict=True)]
+
+
+class BestFixedPolicy(_Learner):
+    """The gateway with the best success over all that was ever seen, for every payment that it may take.
+
+    This is what a careful merchant without a router does, so it neither explores nor forgets nor heeds anomalies. Only
+    at the very start, until each gateway has some payments, it deals them out evenly; else the first name would win.
+    """
+
+    name = "best_fixed"
+
+    def __init__(self, settings: PolicySettings, generator: np.random.Generator) -> None:
+        super().__init__(settings, generator, half_life_s=math.inf)
+
+    def rank(
+        self, context: RoutingContext, candidates: tuple[str, ...], now: float, unwell: Mapping[str, str] = NONE_UNWELL
+    ) -> Ranking:
+        """Rank eligible gateways; see Policy. ``unwell`` is not heeded."""
+        if not candidates:
+            return NOTHING_ELIGIBLE
+        beliefs = self._estimates.overall(candidates, now)
+
+        def preference(inside: list[int]) -> list[float]:
+            if min(beliefs[index].own for index in inside) < TRIAL_PAYMENTS:
+                return [1.0 / len(inside)] * len(inside)
+            best = max(inside, key=lambda index: beliefs[index].mean)
+            return [float(index == best) for index in inside]
+
+        shares = first_choice_shares(preference, context, candidates, NONE_UNWELL, 0.0)
+        return ranking(candidates, beliefs, shares, NONE_UNWELL, self._generator)
+
+
+class FixedOrderPolicy(_Learner):
+    """The first eligible gateway of a list that an operator wrote down, as a rule of thumb; the others come after it.
+
+    It neither explores nor heeds anomalies. Where the list names no eligible gateway, each gets an even share.
+    """
+
+    name = "fixed_order"
+
+    def __init__(self, settings: PolicySettings, generator: np.random.Generator) -> None:
+        super().__init__(settings, generator, half_life_s=settings.memory_half_life_s)
+
+    def rank(
+        self, context: RoutingContext, candidates: tuple[str, ...], now: float, unwell: Mapping[str, str] = NONE_UNWELL
+    ) -> Ranking:
+        """Rank eligible gateways; see Policy. ``unwell`` is not heeded."""
+        if not candidates:
+            return NOTHING_ELIGIBLE
+        beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now)
+
+        def preference(inside: list[int]) -> list[float]:
+            inside_names = [candidates[index] for index in inside]
+            first = next((name for name in self._settings.order if name in inside_names), None)
+            if first is None:
+                return [1.0 / len(inside)] * len(inside)
+            return [float(name == first) for name in inside_names]
+
+        shares = first_choice_shares(preference, context, candidates, NONE_UNWELL, 0.0)
+        return ranking(candidates, beliefs, shares, NONE_UNWELL, self._generator)
+
+
+class UniformPolicy(_Learner):
+    """Every eligible gateway with the same probability: what experiments and off-policy evaluation measure against."""
+
+    name = "uniform"
+
+    def __init__(self, settings: PolicySettings, generator: np.random.Generator) -> None:
+        super().__init__(settings, generator, half_life_s=settings.memory_half_life_s)
+
+    def rank(
+        self, context: RoutingContext, candidates: tuple[str, ...], now: float, unwell: Mapping[str, str] = NONE_UNWELL
+    ) -> Ranking:
+        """Rank eligible gateways; see Policy. ``unwell`` is not heeded."""
+        if not candidates:
+            return NOTHING_ELIGIBLE
+        beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now)
+
+        def preference(inside: list[int]) -> list[float]:
+            return [1.0 / len(inside)] * len(inside)
+
+        shares = first_choice_shares(preference, context, candidates, NONE_UNWELL, 0.0)
+        return ranking(candidates, beliefs, shares, NONE_UNWELL, self._generator)
+
+
+POLICIES: Final[Mapping[str, Callable[[PolicySettings, np.random.Generator], Policy]]] = {
+    policy.name: policy for policy in (AdaptivePolicy, BestFixedPolicy, FixedOrderPolicy, UniformPolicy)
+}
+"""Every policy that an experiment may name."""

@@ -1,0 +1,99 @@
+"""From beliefs and first-choice shares to a ranking with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from ml.routing.belief import Belief
+from ml.routing.context import RankedCandidate, Ranking, RoutingContext
+
+Preference = Callable[[list[int]], list[float]]
+"""Given the positions of the gateways in question, the probability of each to be the first choice among them."""
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """Who stands where: the probability of each gateway to come first, and the class in which it stands otherwise."""
+
+    first: list[float]
+    tier: list[int]
+
+
+def first_choice_shares(
+    preference: Preference,
+    context: RoutingContext,
+    gateways: Sequence[str],
+    unwell: Mapping[str, str],
+    canary_share: float,
+) -> Shares:
+    """Turn a policy's preference into the probability of each gateway to be put first.
+
+    Gateways stand in four classes: well and untried, well but failed for this order, unwell, unwell and failed. The
+    policy chooses within the best class that has a gateway. An unwell gateway that was not tried yet is put first for
+    ``canary_share`` of the payments, so that its recovery is noticed; all of them together get half at most.
+
+    Returns: shares over ``gateways``, adding up to 1, and each one's class, 0 is best.
+    """
+    count = len(gateways)
+    if not unwell and not context.previous_failures:
+        return Shares(preference(list(range(count))), [0] * count)
+    tier = [2 * (gateway in unwell) + (gateway in context.previous_failures) for gateway in gateways]
+    best = min(tier)
+    inside = [index for index, its in enumerate(tier) if its == best]
+    canaries = [index for index, its in enumerate(tier) if its == 2 and best < 2]
+    first = [0.0] * count
+    each = min(canary_share, 0.5 / len(canaries)) if canaries else 0.0
+    for index in canaries:
+        first[index] = each
+    for index, share in zip(inside, preference(inside), strict=True):
+        first[index] = share * (1.0 - each * len(canaries))
+    return Shares(first, tier)
+
+
+def ranking(
+    gateways: Sequence[str],
+    beliefs: Sequence[Belief],
+    shares: Shares,
+    unwell: Mapping[str, str],
+    generator: np.random.Generator,
+    values: Sequence[float] | None = None,
+) -> Ranking:
+    """Draw the first gateway from its shares, put the others behind it by class and value, and say why.
+
+    Args:
+        gateways: the eligible ones.
+        beliefs: what is believed of each.
+        shares: of each to be the first.
+        unwell: gateways with an open anomaly, and its reason.
+        generator: source of the draw.
+        values: what a payment is worth at each, in any unit; None: expected success.
+    """
+    total = sum(shares.first)
+    left = generator.random() * total
+    chosen = max(range(len(gateways)), key=shares.first.__getitem__)
+    for index, share in enumerate(shares.first):
+        left -= share
+        if left < 0:
+            chosen = index
+            break
+    worth = [belief.mean for belief in beliefs] if values is None else values
+    order = sorted(range(len(gateways)), key=lambda index: (index != chosen, shares.tier[index], -worth[index]))
+    ranked = tuple(
+        RankedCandidate(
+            gateway=gateways[index],
+            expected_success=beliefs[index].mean,
+            success_low=beliefs[index].low,
+            success_high=beliefs[index].high,
+            propensity=shares.first[index] / total,
+            payments=beliefs[index].own + beliefs[index].borrowed,
+            own=beliefs[index].own,
+            value=None if values is None else values[index],
+            failed_before=bool(shares.tier[index] & 1),
+            unwell=unwell.get(gateways[index]),
+        )
+        for index in order
+    )
+    best = min(range(len(gateways)), key=lambda index: (shares.tier[index], -worth[index]))
+    return Ranking(candidates=ranked, best=gateways[best], exploring=chosen != best)

@@ -1,0 +1,90 @@
+"""The nodes of all gateways, by method, issuer and network, within a bound."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from ml.routing.node import Node
+
+Key = tuple[str | None, ...]
+"""(method, issuer) or (method, issuer, network); None stands for all."""
+
+
+class Row:
+    """The nodes of all gateways for one kind of payment, and what such payments do to all gateways alike."""
+
+    __slots__ = ("cells", "common")
+
+    def __init__(self, at: float = 0.0) -> None:
+        self.cells: dict[str, Node] = {}
+        self.common = Node(at)
+
+
+class CellTable:
+    """Rows of cells; when there are too many cells, the row that was not used for longest is forgotten."""
+
+    def __init__(self, cells_max: int) -> None:
+        self._cells_max = cells_max
+        self._rows: OrderedDict[Key, Row] = OrderedDict({(None, None): Row()})
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def tops(self) -> dict[str, Node]:
+        """The node of each gateway over all its payments."""
+        return self._rows[None, None].cells
+
+    def row(self, key: Key) -> Row | None:
+        """Look a row up without using it."""
+        return self._rows.get(key)
+
+    def use(self, key: Key) -> Row | None:
+        """Look a row up, and count this as a use."""
+        row = self._rows.get(key)
+        if row is not None:
+            self._rows.move_to_end(key)
+        return row
+
+    def made(self, key: Key, gateway: str, at: float) -> Node:
+        """The node of a gateway in a row; both are made where they are missing."""
+        row = self.use(key)
+        if row is None:
+            row = self._rows[key] = Row(at)
+        cell = row.cells.get(gateway)
+        if cell is None:
+            while self._count >= self._cells_max and self._drop_oldest(key):
+                pass
+            cell = row.cells[gateway] = Node(at)
+            self._count += 1
+        return cell
+
+    def items(self) -> Iterator[tuple[Key, Row]]:
+        """Every row."""
+        return iter(self._rows.items())
+
+    def renew(self, gateway: str, key: Key, *, since: float, below: bool = False) -> None:
+        """Let a gateway's nodes forget what was different lately, for the payments inside ``key`` (None: all).
+
+        Args:
+            gateway: whose nodes.
+            key: (method, issuer); which payments.
+            since: payments made before this are not heard any more, seconds since the epoch.
+            below: leave the node that stands for the whole of ``key`` as it is.
+        """
+        wanted = [(place, part) for place, part in enumerate(key) if part is not None]
+        for row_key, row in self._rows.items():
+            node = row.cells.get(gateway)
+            if node is None or (below and row_key == key):
+                continue
+            if all(place < len(row_key) and row_key[place] == part for place, part in wanted):
+                node.renew(since)
+
+    def _drop_oldest(self, keep: Key) -> bool:
+        for key in self._rows:
+            if key not in ((None, None), keep, keep[:2], (keep[0], None)):
+                self._count -= len(self._rows.pop(key).cells)
+                return True
+        return False

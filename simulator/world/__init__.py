@@ -1,0 +1,1 @@
+"""The world itself, pure: shoppers, issuers, gateways, incidents. Never I/O, a clock or global randomness."""

@@ -1,0 +1,1 @@
+"""MongoDB: one module per collection, indexes declared once, read models. Never thresholds, never HTML."""

@@ -1,0 +1,57 @@
+"""The heartbeat of every process: that it lives, how much it did, how much waits, and what last went wrong."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from storage.database import Database, Document
+from storage.errors import translated
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of one stage. ``lag`` is the number of messages that wait in its queue; None: not known."""
+
+    instance: str
+    stage: str
+    host: str
+    pid: int
+    started_at: datetime
+    at: datetime
+    batches: int = 0
+    messages: int = 0
+    last_batch_at: datetime | None = None
+    lag: int | None = None
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+
+
+async def write_heartbeat(database: Database, heartbeat: Heartbeat) -> None:
+    """Write the heartbeat of one process over its last one."""
+    document = msgspec.structs.asdict(heartbeat)
+    document["_id"] = document.pop("instance")
+    with translated():
+        await database["heartbeats"].replace_one({"_id": document["_id"]}, document, upsert=True)
+
+
+async def read_heartbeats(database: Database, *, limit: int = 500) -> list[Heartbeat]:
+    """Read the heartbeats of all processes of the last day, newest first."""
+    with translated():
+        cursor = database["heartbeats"].find().sort("at", -1).limit(limit)
+        return [Heartbeat(instance=str(document.pop("_id")), **_known(document)) async for document in cursor]
+
+
+async def is_alive(
+    database: Database, stage: str, now: datetime, *, age_max: timedelta, host: str | None = None
+) -> bool:
+    """Tell whether a process of a stage (on one host, if named) gave a heartbeat lately."""
+    query: dict[str, object] = {"stage": stage, "at": {"$gte": now - age_max}}
+    if host is not None:
+        query["host"] = host
+    with translated():
+        return await database["heartbeats"].find_one(query, {"_id": True}) is not None
+
+
+def _known(document: Document) -> Document:
+    return {name: value for name, value in document.items() if name in Heartbeat.__struct_fields__}

@@ -1,0 +1,186 @@
+"""How the traffic stands: the whole, and per gateway, over the last minutes, summed from the minute rollups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from storage.database import Database
+from storage.errors import translated
+from storage.read_models.measures import (
+    LATENCY_BUCKETS,
+    QUERY_MS_MAX,
+    WINDOW_MINUTES,
+    Money,
+    Rate,
+    latency_quantile_ms,
+    minutes_ago,
+    rate_of,
+)
+
+GATEWAYS_MAX: Final = 200
+"""Rows shown at most; the gateways file cannot list more."""
+
+FIRST_ATTEMPTS_MAX: Final = 10_000
+"""First attempts counted at most, newest first; the page shows how many it were."""
+
+COUNTS: Final = ("attempts", "pending", "succeeded", "failed", "abandoned", "reversed")
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to a group of attempts in a window."""
+
+    attempts: int
+    pending: int
+    succeeded: int
+    failed: int
+    abandoned: int
+    reversed: int
+    authorization: Rate
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    latencies: int
+    volume: list[Money]
+    volume_succeeded: list[Money]
+
+
+class GatewayTraffic(msgspec.Struct, frozen=True, kw_only=True):
+    """One gateway's traffic and its share of all attempts."""
+
+    gateway: str
+    share: float
+    traffic: Traffic
+
+
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole system at a glance."""
+
+    since: datetime
+    until: datetime
+    window_minutes: int
+    traffic: Traffic
+    before: Traffic
+    first_attempts: Rate
+    newest_attempt_at: datetime | None
+    anomalies_open: int
+    anomalies_by_severity: dict[str, int]
+    gateways: list[GatewayTraffic]
+
+
+async def read_overview(database: Database, now: datetime) -> Overview:
+    """The last minutes, the minutes before them, and each gateway's part."""
+    since = minutes_ago(now, WINDOW_MINUTES - 1)
+    before = since - timedelta(minutes=WINDOW_MINUTES)
+    with translated():
+        rows, rows_before, first, newest, severities = await asyncio.gather(
+            _sums(database, since, None),
+            _sums(database, before, since),
+            _first_attempts(database, since),
+            database["attempts"].find_one({}, {"attempted_at": 1}, sort=[("attempted_at", -1)]),
+            _open_severities(database),
+        )
+    return Overview(
+        since=since,
+        until=now,
+        window_minutes=WINDOW_MINUTES,
+        traffic=traffic_of(rows),
+        before=traffic_of(rows_before),
+        first_attempts=first,
+        newest_attempt_at=None if newest is None else newest["attempted_at"],
+        anomalies_open=sum(severities.values()),
+        anomalies_by_severity=severities,
+        gateways=gateways_of(rows),
+    )
+
+
+async def read_gateways(database: Database, now: datetime) -> list[GatewayTraffic]:
+    """Each gateway's traffic of the last minutes, by name."""
+    with translated():
+        return gateways_of(await _sums(database, minutes_ago(now, WINDOW_MINUTES - 1), None))
+
+
+def gateways_of(rows: list[dict[str, Any]]) -> list[GatewayTraffic]:
+    """Group summed rollups by gateway."""
+    total = sum(row["attempts"] for row in rows)
+    names = sorted({row["_id"]["gateway"] for row in rows})
+    return [
+        GatewayTraffic(
+            gateway=name,
+            share=sum(row["attempts"] for row in mine) / total if total else 0.0,
+            traffic=traffic_of(mine),
+        )
+        for name in names[:GATEWAYS_MAX]
+        if (mine := [row for row in rows if row["_id"]["gateway"] == name])
+    ]
+
+
+def traffic_of(rows: Iterable[Mapping[str, Any]]) -> Traffic:
+    """Add up summed rollups; amounts stay apart by currency."""
+    counts: Counter[str] = Counter()
+    latencies: Counter[int] = Counter()
+    volume: Counter[str] = Counter()
+    volume_succeeded: Counter[str] = Counter()
+    for row in rows:
+        counts.update({name: row[name] for name in COUNTS})
+        latencies.update({bucket: count for bucket in range(LATENCY_BUCKETS) if (count := row[f"latency_{bucket}"])})
+        currency = row["_id"]["currency"]
+        volume[currency] += row["amount_minor"]
+        volume_succeeded[currency] += row["amount_succeeded_minor"]
+    settled = counts["succeeded"] + counts["failed"] + counts["reversed"]
+    return Traffic(
+        **{name: counts[name] for name in COUNTS},
+        authorization=rate_of(counts["succeeded"], settled),
+        latency_p50_ms=latency_quantile_ms(latencies, 0.50),
+        latency_p95_ms=latency_quantile_ms(latencies, 0.95),
+        latencies=latencies.total(),
+        volume=_money(volume),
+        volume_succeeded=_money(volume_succeeded),
+    )
+
+
+def _money(amounts: Counter[str]) -> list[Money]:
+    return [Money(currency, amount) for currency, amount in amounts.most_common()]
+
+
+async def _sums(database: Database, since: datetime, until: datetime | None) -> list[dict[str, Any]]:
+    """Sum the rollups per gateway and currency; the histograms are added by the server, bucket by bucket."""
+    minute = {"$gte": since} if until is None else {"$gte": since, "$lt": until}
+    summed: dict[str, Any] = {
+        name: {"$sum": f"${name}"} for name in (*COUNTS, "amount_minor", "amount_succeeded_minor")
+    }
+    summed |= {f"latency_{bucket}": {"$sum": f"$latency.{bucket}"} for bucket in range(LATENCY_BUCKETS)}
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"minute": minute}},
+        {"$group": {"_id": {"gateway": "$gateway", "currency": "$currency"}, **summed}},
+        {"$limit": GATEWAYS_MAX * 4},
+    ]
+    cursor = await database["attempt_rollups"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
+    return await cursor.to_list()
+
+
+async def _first_attempts(database: Database, since: datetime) -> Rate:
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"attempted_at": {"$gte": since}}},
+        {"$sort": {"attempted_at": -1}},
+        {"$limit": FIRST_ATTEMPTS_MAX},
+        {"$match": {"attempt_number": 1, "status": {"$in": ["succeeded", "failed", "reversed"]}}},
+        {"$group": {"_id": "$status", "n": {"$sum": 1}}},
+    ]
+    cursor = await database["attempts"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
+    counts = {row["_id"]: row["n"] async for row in cursor}
+    return rate_of(counts.get("succeeded", 0), sum(counts.values()))
+
+
+async def _open_severities(database: Database) -> dict[str, int]:
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"closed_at": None}},
+        {"$limit": 1_000},
+        {"$group": {"_id": "$severity", "n": {"$sum": 1}}},
+    ]
+    cursor = await database["anomalies"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
+    return {str(row["_id"]): row["n"] async for row in cursor}

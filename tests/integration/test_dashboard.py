@@ -1,0 +1,360 @@
+"""The live charts against a real mongod: who gets in, what is known, and what happens when the store goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import numpy as np
+import pytest
+from pymongo import AsyncMongoClient
+
+from storage.database import Database
+from storage.errors import StoreUnavailable
+from storage.read_models.live import LiveFigures
+from web.dashboard.sessions import SESSION_HEADER, VIEWS, embed_path, signed_session_id
+
+ROOT = Path(__file__).parents[2]
+SECRET = "a-secret-of-the-test-with-enough-characters"
+NOW = datetime.now(UTC).replace(second=30, microsecond=0)
+MINUTE = NOW.replace(second=0)
+
+
+def rollup(minute: datetime, gateway: str, attempts: int, succeeded: int, *, slot: int = 0) -> dict[str, Any]:
+    """Sums of one minute as the ingestor writes them."""
+    return {
+        "minute": minute,
+        "gateway": gateway,
+        "method": "card",
+        "issuer": "harbour_bank",
+        "currency": "INR",
+        "slot": slot,
+        "attempts": attempts,
+        "succeeded": succeeded,
+        "failed": attempts - succeeded,
+        "latency": {"12": attempts},
+    }
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Dashboard:
+    """A running ``python -m web.dashboard``."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int, web_port: int) -> None:
+        self.process, self.address = process, f"http://127.0.0.1:{port}"
+        self.web_origin = f"http://127.0.0.1:{web_port}"
+
+    async def livez(self, http: aiohttp.ClientSession) -> dict[str, Any]:
+        """What the process says about itself; empty while it does not answer."""
+        with contextlib.suppress(aiohttp.ClientError):
+            async with http.get(f"{self.address}/live/livez") as answer:
+                said: dict[str, Any] = await answer.json()
+                return said
+        return {}
+
+    async def known(self, http: aiohttp.ClientSession, points: int) -> dict[str, Any]:
+        """Wait until it knows so many sums."""
+        end = time.monotonic() + 20
+        while (said := await self.livez(http)).get("points", -1) < points:
+            assert time.monotonic() < end, f"the dashboard knows {said}, not {points} points"
+            assert self.process.returncode is None, f"the dashboard ended with {self.process.returncode}"
+            await asyncio.sleep(0.1)
+        return said
+
+
+def environment(mongo_url: str, database: str, **more: str) -> dict[str, str]:
+    """The variables of the process; nothing of the caller's own settings."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("IPA_")}
+    return inherited | {"IPA_MONGO_URL": mongo_url, "IPA_STORE__DATABASE": database, "PYTHONPATH": str(ROOT)} | more
+
+
+async def started(variables: dict[str, str]) -> asyncio.subprocess.Process:
+    """Start the process with its log in a pipe."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "web.dashboard", cwd=ROOT, env=variables, stderr=asyncio.subprocess.PIPE
+    )
+
+
+@pytest.fixture
+async def dashboard(database: Database, mongo_url: str) -> AsyncIterator[Dashboard]:
+    """The process on a port of its own, polling ten times a second."""
+    port, web_port = free_port(), free_port()
+    variables = environment(
+        mongo_url,
+        database.name,
+        IPA_DASHBOARD__SECRET=SECRET,
+        IPA_DASHBOARD__PORT=str(port),
+        IPA_DASHBOARD__POLL_MS="100",
+        IPA_WEB__PORT=str(web_port),
+    )
+    process = await started(variables)
+    yield Dashboard(process, port, web_port)
+    if process.returncode is None:
+        process.terminate()
+    await process.communicate()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client."""
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def status_of(http: aiohttp.ClientSession, url: str, headers: dict[str, str] | None = None) -> int:
+    """The status of one GET."""
+    async with http.get(url, headers=headers) as answer:
+        return answer.status
+
+
+async def test_only_signed_sessions_get_in(dashboard: Dashboard, http: aiohttp.ClientSession) -> None:
+    """No id, an unsigned one, and one of another secret are refused; a signed one sees every view."""
+    await dashboard.known(http, 0)
+    foreign = signed_session_id("another-secret-with-enough-characters")
+    for view in VIEWS:
+        refused = [
+            await status_of(http, dashboard.address + path)
+            for path in (f"/live/{view}", f"/live/{view}?bokeh-session-id=made-up", embed_path(view, "dark", foreign))
+        ]
+        assert refused == [403, 403, 403]
+        address = dashboard.address + embed_path(view, "dark", signed_session_id(SECRET))
+        assert await status_of(http, address) == 200
+        assert (
+            await status_of(http, f"{dashboard.address}/live/{view}", {SESSION_HEADER: signed_session_id(SECRET)})
+            == 200
+        )
+
+
+async def test_sockets_open_only_for_the_web_address(dashboard: Dashboard, http: aiohttp.ClientSession) -> None:
+    """The WebSocket takes the page's token from the web address, and refuses other origins and made-up tokens."""
+    await dashboard.known(http, 0)
+    async with http.get(
+        f"{dashboard.address}/live/overview", headers={SESSION_HEADER: signed_session_id(SECRET)}
+    ) as answer:
+        page = await answer.text()
+    assert "//cdn." not in page
+    (token,) = set(re.findall(r'"token":"([^"]+)"', page))
+    url = f"{dashboard.address}/live/overview/ws"
+    async with http.ws_connect(url, protocols=("bokeh", token), origin=dashboard.web_origin) as socket_:
+        first = await socket_.receive(timeout=10)
+        assert msgspec.json.decode(first.data)["msgtype"] == "ACK"
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+        await http.ws_connect(url, protocols=("bokeh", token), origin="http://elsewhere.example")
+    assert refusal.value.status == 403
+    async with http.ws_connect(url, protocols=("bokeh", "made.up"), origin=dashboard.web_origin) as socket_:
+        assert (await socket_.receive(timeout=10)).type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
+
+
+async def test_what_is_stored_is_soon_known(
+    dashboard: Dashboard, http: aiohttp.ClientSession, database: Database
+) -> None:
+    """An empty store has no points; new sums are there at the next poll."""
+    assert (await dashboard.known(http, 0))["status"] == "ok"
+    minute = datetime.now(UTC).replace(second=0, microsecond=0)
+    await database["attempt_rollups"].insert_many([rollup(minute, "alpha", 5, 4), rollup(minute, "bravo", 3, 3)])
+    said = await dashboard.known(http, 2)
+    assert said["points"] == 2
+    assert time.time() - said["polled_at"] < 5
+
+
+async def test_it_ends_in_order(dashboard: Dashboard, http: aiohttp.ClientSession) -> None:
+    """SIGTERM ends it with 0; its log says where it listened, and no secret."""
+    await dashboard.known(http, 0)
+    dashboard.process.send_signal(signal.SIGTERM)
+    _, log = await asyncio.wait_for(dashboard.process.communicate(), timeout=10)
+    assert dashboard.process.returncode == 0
+    lines = [msgspec.json.decode(line) for line in log.splitlines() if line.startswith(b"{")]
+    assert [line["event"] for line in lines] == ["dashboard started", "dashboard stopped"]
+    assert SECRET.encode() not in log
+
+
+async def test_it_does_not_start_without_a_secret(database: Database, mongo_url: str) -> None:
+    """A missing secret ends the process at once, and the log names the variable."""
+    process = await started(environment(mongo_url, database.name))
+    _, log = await asyncio.wait_for(process.communicate(), timeout=30)
+    assert process.returncode == 78
+    assert b"IPA_DASHBOARD__SECRET" in log
+
+
+class Clock:
+    """A clock that is moved by hand; tells seconds since epoch."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def __call__(self) -> float:
+        """Seconds since epoch."""
+        return self.at.timestamp()
+
+
+async def test_slots_are_added_up_and_corrections_followed(database: Database) -> None:
+    """Sums of all slots count; what came in between polls is their difference, corrections included."""
+    clock = Clock(NOW)
+    live = LiveFigures(database, gateways=("alpha", "bravo"), poll_ms=1000, heartbeat_s=2, clock=clock)
+    rollups = database["attempt_rollups"]
+    await rollups.insert_many([rollup(MINUTE, "bravo", 5, 4, slot=1), rollup(MINUTE, "bravo", 7, 7, slot=2)])
+    await live.poll()
+    counts = live.snapshot.attempts
+    assert (counts.first, counts.values[-1, 1, 0, :4].tolist()) == (("alpha", "bravo"), [12, 0, 11, 1])
+    assert counts.values[-1, 1, 0].sum() == 12 + 11 + 1 + 12
+    assert live.snapshot.arrivals.times.tolist() == [MINUTE.timestamp(), NOW.timestamp()]
+    assert live.snapshot.arrivals.sums[:, 1, :4].tolist() == [[0, 0, 0, 0], [12, 0, 11, 1]]
+
+    clock.at += timedelta(seconds=2)
+    await rollups.update_one({"slot": 1}, {"$inc": {"attempts": 10, "succeeded": 10}})
+    await live.poll()
+    assert live.snapshot.arrivals.sums[-1, 1, :4].tolist() == [22, 0, 21, 1]
+
+    clock.at += timedelta(seconds=1)
+    await rollups.update_one({"slot": 1}, {"$inc": {"attempts": -2, "failed": -1}})
+    await live.poll()
+    assert live.snapshot.arrivals.sums[-1, 1, :4].tolist() == [20, 0, 21, 0]
+    assert live.snapshot.arrivals.rolling(2.0)[-1, 1, :4].tolist() == [8, 0, 10, -1]
+    before = live.snapshot.attempts
+    assert before.values[-1, 1, 0, :4].tolist() == [20, 0, 21, 0]
+
+    clock.at += timedelta(seconds=1)
+    await live.poll()
+    assert live.snapshot.attempts is before
+
+
+async def test_facts_are_read(database: Database) -> None:
+    """Open and recent anomalies, failures, advice, and heartbeats come along; old anomalies do not."""
+    shape = {"signal": "success_rate", "severity": "major", "observed": 0.5, "expected": 0.9}
+    shape |= {"expected_low": 0.8, "expected_high": 0.95, "attempts_seen": 50, "detected_at": NOW}
+    segment = {"gateway": "alpha", "method": None, "issuer": None}
+
+    def anomaly(name: str, closed_minutes_ago: int | None) -> dict[str, Any]:
+        closed = None if closed_minutes_ago is None else NOW - timedelta(minutes=closed_minutes_ago)
+        return {"_id": name, "segment": segment, "started_at": NOW - timedelta(hours=5), "closed_at": closed, **shape}
+
+    await database["anomalies"].insert_many([anomaly("open", None), anomaly("recent", 5), anomaly("old", 100)])
+    failure = {"minute": MINUTE, "gateway": "alpha", "category": "network_timeout", "currency": "INR", "slot": 0}
+    await database["failure_rollups"].insert_one(failure | {"failures": 4})
+    advice = {"ranking": [{"gateway": "bravo"}, {"gateway": "alpha"}], "policy": "adaptive", "exploring": True}
+    await database["decisions"].insert_one({"_id": "dec_1", "advice": advice, "decided_at": NOW})
+    beat = {"stage": "ingestor", "host": "h", "pid": 1, "started_at": NOW, "at": NOW, "batches": 0, "lag": 3}
+    await database["heartbeats"].insert_one({"_id": "i", **beat})
+    clock = Clock(NOW)
+    live = LiveFigures(database, gateways=("alpha",), poll_ms=1000, heartbeat_s=2, clock=clock)
+    await live.poll()
+    assert sorted(anomaly.anomaly_id for anomaly in live.snapshot.anomalies) == ["open", "recent"]
+    assert live.snapshot.failures.second == ("network_timeout",)
+    assert live.snapshot.failures.values[-1, 0, 0, 0] == 4
+    assert [(a.gateway, a.exploring, a.decisions) for a in live.snapshot.advice] == [("bravo", True, 1)]
+    assert live.snapshot.failure_arrivals.names == ("network_timeout",)
+    assert live.snapshot.failure_arrivals.sums[-1].tolist() == [[4]]
+    assert live.snapshot.lag.rows()[1].tolist() == [[3.0]]
+
+    clock.at += timedelta(seconds=5)
+    await database["heartbeats"].update_one({"_id": "i"}, {"$set": {"at": clock.at, "batches": 10}})
+    await live.poll()
+    assert [worker.batches_per_s for worker in live.snapshot.workers] == [2.0]
+
+    clock.at += timedelta(seconds=15 * 2 + 1)
+    await database["heartbeats"].insert_one({"_id": "j", **beat, "stage": "router_advisor", "at": clock.at})
+    await live.poll()
+    np.testing.assert_array_equal(live.snapshot.lag.rows()[1][-1], [np.nan, 3.0], "a stopped worker tells nothing")
+
+
+async def test_a_store_that_is_away_leaves_the_last_figures(database: Database) -> None:
+    """While MongoDB does not answer the poller goes on, and the figures are called stale after a while."""
+    clock = Clock(NOW)
+    live = LiveFigures(database, gateways=("alpha",), poll_ms=100, heartbeat_s=2, clock=clock)
+    await live.poll()
+    polled_at = live.snapshot.polled_at
+    away: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+        f"mongodb://127.0.0.1:{free_port()}", serverSelectionTimeoutMS=100
+    )
+    live._database = away["ipa"]
+    with pytest.raises(StoreUnavailable):
+        await live.poll()
+    polling = asyncio.create_task(live.run())
+    await asyncio.sleep(0.6)
+    assert not polling.done()
+    assert live.snapshot.polled_at == polled_at
+    assert live.stale_since(clock()) is None
+    assert live.stale_since(clock() + 60) == polled_at
+    live._database = database
+    clock.at += timedelta(seconds=60)
+    for _ in range(100):
+        if live.snapshot.polled_at != polled_at:
+            break
+        await asyncio.sleep(0.05)
+    assert live.stale_since(clock()) is None
+    polling.cancel()
+    await asyncio.gather(polling, return_exceptions=True)
+    await away.close()
+
+
+async def joined(http: aiohttp.ClientSession, dashboard: Dashboard, page: str) -> aiohttp.ClientWebSocketResponse:
+    """A browser that has opened a view and taken its document over."""
+    (token,) = set(re.findall(r'"token":"([^"]+)"', page))
+    socket_ = await http.ws_connect(
+        f"{dashboard.address}/live/overview/ws", protocols=["bokeh", token], origin=dashboard.web_origin
+    )
+    assert "ACK" in (await read(socket_))[0]
+    for part in ('{"msgid":"1","msgtype":"PULL-DOC-REQ"}', "{}", "{}"):
+        await socket_.send_str(part)
+    header, content = await read(socket_)
+    assert ("PULL-DOC-REPLY" in header, "num_buffers" in header) == (True, False)
+    assert '"name":"status"' in content
+    return socket_
+
+
+async def read(socket_: aiohttp.ClientWebSocketResponse) -> tuple[str, str]:
+    """One message: its header and its content."""
+    async with asyncio.timeout(20):
+        header, _, content = [await socket_.receive_str() for _ in range(3)]
+        return header, content
+
+
+async def test_viewers_share_what_is_drawn_and_cannot_change_it(
+    dashboard: Dashboard, http: aiohttp.ClientSession
+) -> None:
+    """Two browsers get the very same update; what one of them sends is answered and changes nothing for the other."""
+    await dashboard.known(http, 0)
+    headers = {SESSION_HEADER: signed_session_id(SECRET)}
+    pages = []
+    for _ in range(2):
+        async with http.get(f"{dashboard.address}/live/overview", headers=headers) as answer:
+            pages.append(await answer.text())
+    first, second = [await joined(http, dashboard, page) for page in pages]
+    event = {"kind": "TitleChanged", "title": "mine now"}
+    for part in ({"msgid": "2", "msgtype": "PATCH-DOC"}, {}, {"events": [event]}):
+        await first.send_json(part)
+    seen: list[dict[str, str]] = [{}, {}]
+    answered = False
+    for _ in range(40):
+        for place, socket_ in enumerate((first, second)):
+            header, content = await read(socket_)
+            if "PATCH-DOC" in header:
+                seen[place][json.loads(header)["msgid"]] = content
+            answered |= '"OK"' in header
+        both = seen[0].keys() & seen[1].keys()
+        if answered and both:
+            break
+    assert both
+    assert all(seen[0][message] == seen[1][message] for message in both)
+    async with http.get(f"{dashboard.address}/live/overview", headers=headers) as answer:
+        assert "mine now" not in await answer.text()
+    await asyncio.gather(first.close(), second.close())

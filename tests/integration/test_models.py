@@ -1,0 +1,144 @@
+"""The model store and the trainer, on a real store."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from actors.pulse import Pulse
+from actors.trainer import Job, Trainer, train
+from config.settings import Settings, load_settings
+from ml.lack import TooFewData
+from storage.database import Database
+from storage.errors import StoreRefused
+from storage.models import (
+    BODY_BYTES_MAX,
+    VERSIONS_KEPT,
+    StoredModel,
+    TrainedModel,
+    add_candidate,
+    list_models,
+    model_in_force,
+    model_version,
+    promote,
+    roll_back,
+    version_in_force,
+)
+from tests.conftest import eventually
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def trained(score: float = 0.5, *, better: bool = True, body: bytes = b"[1, 2]") -> TrainedModel:
+    """A model that did so well on later data."""
+    window = {"window_from": NOW - timedelta(days=7), "window_to": NOW}
+    return TrainedModel(
+        kind="toy", body=body, format="json", metrics={"score": score}, better=better, note="so", **window
+    )
+
+
+def job(*results: TrainedModel | TooFewData | Exception) -> tuple[Job, list[StoredModel | None]]:
+    """A job that gives these results one after the other, and what it was told is in force each time."""
+    told: list[StoredModel | None] = []
+    left = list(results)
+
+    async def fit(_: Database, __: Settings, in_force: StoredModel | None, ___: datetime) -> TrainedModel | TooFewData:
+        told.append(in_force)
+        result = left.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return Job("toy", 0.05, fit), told
+
+
+async def test_a_promotion_retires_the_version_before_and_can_be_taken_back(database: Database) -> None:
+    """One version is in force at a time; roll-back returns to the one before, with its reason."""
+    for number in (1, 2):
+        version = await add_candidate(database, trained(number / 10), NOW)
+        assert (version.version, version.status) == (number, "candidate")
+        await promote(database, "toy", number, reason="better", now=NOW + timedelta(minutes=number))
+    assert [(each.version, each.status) for each in await list_models(database, "toy")] == [
+        (2, "in_force"),
+        (1, "retired"),
+    ]
+    back = await roll_back(database, "toy", reason="it was worse after all", now=NOW + timedelta(hours=1))
+    assert (back.version, back.reason) == (1, "it was worse after all")
+    assert await version_in_force(database, "toy") == 1
+    found = await model_in_force(database, "toy")
+    assert found is not None
+    assert (found.body, found.about.metrics, found.about.window_to) == (b"[1, 2]", {"score": 0.1}, NOW)
+
+
+async def test_two_promotions_at_once_leave_one_version_in_force(database: Database) -> None:
+    """Whoever comes first or last, there are never two."""
+    for _ in range(4):
+        await add_candidate(database, trained(), NOW)
+    done = await asyncio.gather(
+        *(promote(database, "toy", version, reason="", now=NOW) for version in (1, 2, 3, 4)), return_exceptions=True
+    )
+    assert any(not isinstance(result, BaseException) for result in done)
+    assert [each.status for each in await list_models(database, "toy")].count("in_force") == 1
+
+
+async def test_what_is_wrong_is_refused_in_words(database: Database) -> None:
+    """No such version, nothing to go back to, too large, and a body that was tampered with."""
+    with pytest.raises(StoreRefused, match="no version 7"):
+        await promote(database, "toy", 7, reason="", now=NOW)
+    with pytest.raises(StoreRefused, match="served before"):
+        await roll_back(database, "toy", reason="", now=NOW)
+    with pytest.raises(StoreRefused, match="too large"):
+        await add_candidate(database, trained(body=bytes(BODY_BYTES_MAX + 1)), NOW)
+    await add_candidate(database, trained(), NOW)
+    assert await model_in_force(database, "toy") is None
+    await database["models"].update_one({"_id": "toy:1"}, {"$set": {"body": b"[1, 3]"}})
+    with pytest.raises(StoreRefused, match="checksum"):
+        await model_version(database, "toy", 1)
+
+
+async def test_old_versions_go_but_never_the_one_to_go_back_to(database: Database) -> None:
+    """The number of versions has a bound; the one in force and the one before it stay."""
+    await add_candidate(database, trained(), NOW)
+    await promote(database, "toy", 1, reason="", now=NOW)
+    await add_candidate(database, trained(), NOW)
+    await promote(database, "toy", 2, reason="", now=NOW + timedelta(minutes=1))
+    for _ in range(VERSIONS_KEPT + 5):
+        await add_candidate(database, trained(), NOW)
+    kept = {each.version for each in await list_models(database, "toy")}
+    assert len(kept) == VERSIONS_KEPT + 2
+    assert {1, 2, VERSIONS_KEPT + 7} <= kept
+
+
+async def test_only_a_better_model_is_promoted(database: Database) -> None:
+    """A job hears what is in force; a worse model stays a candidate, too few data make none."""
+    settings = load_settings({})
+    toy, told = job(trained(0.5), trained(0.4, better=False), TooFewData(seen=3, needed=100))
+    first = await train(toy, database, settings, NOW)
+    assert first.is_promoted
+    second = await train(toy, database, settings, NOW)
+    assert (second.is_promoted, second.version and second.version.status) == (False, "candidate")
+    third = await train(toy, database, settings, NOW)
+    assert (third.version, third.summary) == (None, "not enough data yet: 3 of about 100")
+    assert [each and each.about.version for each in told] == [None, 1, 1]
+    held, _ = job(trained(0.9))
+    assert not (await train(held, database, settings, NOW, hold=True)).is_promoted
+
+
+async def test_the_trainer_goes_on_after_a_job_that_fails(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that raises is noted in the heartbeat, and tried again."""
+    monkeypatch.setattr("actors.trainer.RETRY_S", 0.05)
+    monkeypatch.setattr("actors.trainer.LOOK_S", 0.02)
+    toy, told = job(ValueError("no such thing"), trained(), *[trained(better=False)] * 1000)
+    stopping = asyncio.Event()
+    pulse = Pulse("trainer", database)
+    running = asyncio.create_task(Trainer((toy,), database, load_settings({}), pulse).run(stopping))
+
+    async def trained_twice() -> bool:
+        return len(told) > 2 and await version_in_force(database, "toy") == 1
+
+    await eventually(trained_twice)
+    assert "no such thing" in (pulse.beat.last_error or "")
+    stopping.set()
+    await running

@@ -1,0 +1,136 @@
+"""The router advisor on a real broker and a real store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from config.settings import Settings
+from messaging.client import RoutingClient
+from messaging.contracts import RouteRequested
+from messaging.errors import MessageMalformed
+from storage.database import Database
+from tests.conftest import eventually
+from tests.factories import report, request
+from tests.integration.line import head_of_line, opened, running, say
+
+
+@asynccontextmanager
+async def routed(settings: Settings, *stages: str) -> AsyncIterator[tuple[RoutingClient, Database]]:
+    """A running router (and others), a client of it, and the store."""
+    async with opened(settings) as database, running(settings, *stages):
+
+        async def alive() -> bool:
+            return await database["heartbeats"].count_documents({"stage": "router_advisor"}) > 0
+
+        await eventually(alive, within_s=20)
+        client = await RoutingClient.connect(settings.broker.url, fallback=["zulu"])
+        try:
+            yield client, database
+        finally:
+            await client.close()
+
+
+def fresh(number: int = 1, **changed: object) -> RouteRequested:
+    """A request of now."""
+    return request(number, **{"requested_at": datetime.now(UTC)} | changed)
+
+
+async def test_an_answer_is_ranked_explained_and_stored(settings: Settings) -> None:
+    """Every eligible gateway is ranked with interval, propensity and reason; the rest are excluded with reasons."""
+    async with routed(settings, "router_advisor") as (client, database):
+        route = await client.route(fresh(), timeout_ms=1_000)
+        assert route.decision is not None
+        decision = route.decision
+        assert {ranked.gateway for ranked in decision.ranking} == {"alpha", "bravo", "charlie", "delta", "echo"}
+        assert abs(sum(ranked.propensity for ranked in decision.ranking) - 1) < 1e-6
+        for ranked in decision.ranking:
+            assert ranked.success_low <= ranked.expected_success <= ranked.success_high
+            assert ranked.reason
+        assert {excluded.gateway for excluded in decision.excluded} >= {"goldcard"}
+
+        async def stored() -> object:
+            return await database["decisions"].find_one({"_id": decision.decision_id})
+
+        document = await eventually(stored)
+        assert isinstance(document, dict)
+        assert document["request"]["order_id"] == "ord_1"
+        assert document["advice"]["ranking"][0]["gateway"] == route.gateways[0]
+
+
+async def test_a_re_sent_request_gets_the_same_decision_even_from_another_replica(settings: Settings) -> None:
+    """Asking again with the same request id never gives a second opinion."""
+    async with routed(settings, "router_advisor", "router_advisor") as (client, database):
+        requests = [fresh(number) for number in range(40)]
+        first = [await client.route(item, timeout_ms=1_000) for item in requests]
+
+        async def stored() -> bool:
+            return await database["decisions"].count_documents({}) == 40
+
+        await eventually(stored)
+        for item, before in zip(requests, first, strict=True):
+            again = await client.route(item, timeout_ms=1_000)
+            assert again.decision == before.decision
+
+
+async def test_a_request_that_cannot_be_read_is_refused_with_the_reason(settings: Settings) -> None:
+    """The caller learns what to mend instead of waiting in vain."""
+    async with routed(settings, "router_advisor") as (client, _):
+        broken = msgspec.structs.replace(fresh(), currency="rupees")
+        with pytest.raises(MessageMalformed, match=r"\$\.currency"):
+            await client.route(broken, timeout_ms=1_000)
+
+
+async def test_only_candidates_are_ranked(settings: Settings) -> None:
+    """A checkout that names its candidates gets those, and a reason for each that cannot take the payment."""
+    async with routed(settings, "router_advisor") as (client, _):
+        route = await client.route(fresh(candidates=["echo", "goldcard"]), timeout_ms=1_000)
+        assert route.decision is not None
+        assert route.gateways == ["echo"]
+        assert "goldcard" in {excluded.gateway for excluded in route.decision.excluded}
+
+
+async def test_nobody_answers_and_the_fallback_comes_in_time(settings: Settings) -> None:
+    """Without a router, the client returns its own list when the deadline is over."""
+    client = await RoutingClient.connect(settings.broker.url, fallback=["zulu", "yankee"])
+    route = await client.route(fresh(), timeout_ms=150)
+    assert (route.gateways, route.answered) == (["zulu", "yankee"], False)
+    assert 140 <= route.elapsed_ms < 1_000
+    await client.close()
+
+
+async def test_the_router_learns_from_the_line_and_after_a_restart(settings: Settings) -> None:
+    """What attempts taught is in the next answers, and still there in a router that starts later."""
+    now = datetime.now(UTC)
+
+    def lesson(number: int, gateway: str, status: str) -> object:
+        times = {"attempted_at": now - timedelta(seconds=30), "occurred_at": now - timedelta(seconds=29)}
+        return report(number, gateway=gateway, status=status, country="IN", **times)
+
+    async with routed(settings, "ingestor", "router_advisor") as (client, database):
+        async with head_of_line(settings) as channel:
+            lessons = [lesson(n, "echo", "succeeded") for n in range(150)]
+            for place, gateway in enumerate(("alpha", "bravo", "charlie", "delta")):
+                lessons += [lesson(1_000 * (place + 1) + n, gateway, "failed") for n in range(150)]
+            await say(channel, lessons)  # type: ignore[arg-type]
+
+        async def learnt() -> bool:
+            if await database["attempts"].count_documents({}) < 750:
+                return False
+            await asyncio.sleep(0.2)
+            route = await client.route(fresh(int(datetime.now(UTC).timestamp() * 1e6)), timeout_ms=1_000)
+            ranked = {item.gateway: item.expected_success for item in route.decision.ranking} if route.decision else {}
+            return bool(ranked) and ranked["echo"] > 0.85 and ranked["alpha"] < 0.2
+
+        await eventually(learnt, within_s=20)
+    async with routed(settings, "router_advisor") as (client, _):
+        route = await client.route(fresh(7_000_000), timeout_ms=1_000)
+        assert route.decision is not None
+        ranked = {item.gateway: item.expected_success for item in route.decision.ranking}
+        assert ranked["echo"] > 0.85
+        assert ranked["alpha"] < 0.2

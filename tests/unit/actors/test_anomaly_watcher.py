@@ -1,0 +1,287 @@
+"""The anomaly watcher: messages in, messages out, batches once, and restarts that neither forget nor repeat."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from actors.anomaly_watcher import BATCHES_REMEMBERED, AnomalyWatcher
+from actors.failure_classifier import FailureClassifier
+from config.maintenance import MaintenanceWindow
+from config.settings import load_settings
+from messaging.contracts import (
+    Anomaly,
+    AnomalyClosed,
+    AnomalyHandled,
+    AnomalyOpened,
+    AnomalyUpdated,
+    AnyMessage,
+    AttemptsRecorded,
+    FailuresClassified,
+    GatewayPause,
+    GatewayPaused,
+    RecordedAttempt,
+    Segment,
+)
+from ml.anomalies.history import HistoryCell
+from ml.failures.classifier import FailureModel
+from storage.failures import FailuresKnown
+from tests.factories import recorded
+
+BEGIN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+GATEWAYS = ("alpha", "bravo", "charlie", "delta", "echo")
+
+
+def watcher() -> AnomalyWatcher:
+    """A watcher with the shipped settings."""
+    return AnomalyWatcher(**msgspec.structs.asdict(load_settings({}).anomalies))
+
+
+def history() -> list[HistoryCell]:
+    """Nineteen stored minutes before the shop opens, as the shop would have filled them."""
+    random = np.random.default_rng(9)
+    cells = []
+    for minute in range(1, 20):
+        for gateway in GATEWAYS:
+            for issuer in range(6):
+                logs = random.normal(6, 0.4, 120)
+                buckets, counts = np.unique(np.floor((logs - np.log(10)) / np.log(1.25)), return_counts=True)
+                histogram = {int(bucket): int(count) for bucket, count in zip(buckets, counts, strict=True)}
+                failed = int(random.binomial(120, 0.1))
+                at = BEGIN.timestamp() - 60 * minute
+                cells.append(
+                    HistoryCell(at, 60.0, gateway, "card", f"bank_{issuer}", 120 - failed, failed, 120, histogram)
+                )
+    return cells
+
+
+class Shop:
+    """Sixty attempts a second at five gateways; one batch a second."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+        self.now = BEGIN
+        self._count = 0
+
+    def batch(self, *, down: str | None = None) -> AttemptsRecorded:
+        """What is recorded in one second, with a gateway down or none; time moves on."""
+        attempts = []
+        for second in np.sort(self._random.random(60)):
+            self._count += 1
+            gateway = GATEWAYS[self._random.integers(5)]
+            failed = self._random.random() < (0.95 if gateway == down else 0.1)
+            at = self.now + timedelta(seconds=float(second))
+            attempts.append(
+                RecordedAttempt(
+                    attempt_id=f"att_{self._count}",
+                    order_id=f"ord_{self._count}",
+                    gateway=gateway,
+                    method="card",
+                    issuer=f"bank_{self._random.integers(6)}",
+                    status="failed" if failed else "succeeded",
+                    amount_minor=50_000,
+                    currency="INR",
+                    attempted_at=at,
+                    occurred_at=at,
+                    latency_ms=float(np.exp(self._random.normal(6, 0.4))),
+                )
+            )
+        self.now += timedelta(seconds=1)
+        return AttemptsRecorded(batch_id=f"bat_{self._count}", recorded_at=self.now, attempts=attempts)
+
+    def run(self, worker: AnomalyWatcher, seconds: int, *, down: str | None = None, times: int = 1) -> list[Any]:
+        """Let time pass; every batch is delivered so many times."""
+        told: list[Any] = []
+        for _ in range(seconds):
+            batch = self.batch(down=down)
+            told += worker.handle([batch] * times, self.now)
+            told += worker.tick(self.now)
+        return told
+
+
+def test_an_outage_is_told_as_messages_that_travel():
+    """Opened and closed name bravo, fit the contract on the wire, and say what it costs and on how many attempts."""
+    worker, shop = watcher(), Shop(1)
+    assert shop.run(worker, 60) == []
+    told = shop.run(worker, 20, down="bravo") + shop.run(worker, 40)
+    assert [type(message) for message in told if not isinstance(message, AnomalyUpdated)] == [
+        AnomalyOpened,
+        AnomalyClosed,
+    ]
+    for message in told:
+        assert msgspec.json.decode(msgspec.json.encode(message), type=AnyMessage) == message
+    anomaly = told[0].anomaly
+    assert anomaly.segment == Segment(gateway="bravo")
+    assert anomaly.closed_at is None
+    assert anomaly.currency == "INR"
+    lost_per_attempt = (anomaly.expected - anomaly.observed) * 50_000
+    assert 4 * 60 * lost_per_attempt < anomaly.loss_minor_per_minute < 24 * 60 * lost_per_attempt
+    assert f"of {anomaly.attempts_seen} attempts, expected " in anomaly.reason
+    assert told[-1].anomaly.closed_at is not None
+    assert told[-1].anomaly.anomaly_id == anomaly.anomaly_id
+
+
+def test_batches_that_come_again_change_nothing():
+    """Every batch thrice tells the same as every batch once."""
+    once, thrice = (Shop(2), watcher()), (Shop(2), watcher())
+    told = []
+    for (shop, worker), times in ((once, 1), (thrice, 3)):
+        told.append(shop.run(worker, 40, times=times) + shop.run(worker, 15, down="echo", times=times))
+    assert told[0] == told[1]
+    assert told[0] != []
+
+
+def test_remembered_batches_are_bounded():
+    """The ids of the oldest batches are forgotten."""
+    worker = watcher()
+    empty = [
+        AttemptsRecorded(batch_id=f"bat_{number}", recorded_at=BEGIN, attempts=[])
+        for number in range(BATCHES_REMEMBERED + 5)
+    ]
+    assert list(worker.handle(empty, BEGIN)) == []
+    assert len(worker._batches) == BATCHES_REMEMBERED
+
+
+def test_classified_failures_are_accepted_and_count_nothing():
+    """A batch of failures tells nothing; its attempts were counted when they were recorded."""
+    worker = watcher()
+    message = FailuresClassified(batch_id="bat_1", classified_at=BEGIN, failures=[])
+    assert list(worker.handle([message], BEGIN)) == []
+    assert list(worker.tick(BEGIN + timedelta(seconds=5))) == []
+
+
+def test_a_reason_is_heard_under_the_name_that_the_classifier_gives_it():
+    """The classifier answers a batch under a name of its own; the reason of each failure counts once."""
+    worker = watcher()
+    failed = recorded(status="failed", attempted_at=BEGIN, occurred_at=BEGIN, failure_code="51")
+    batch = AttemptsRecorded(batch_id="bat_1", recorded_at=BEGIN, attempts=[failed])
+    classifier = FailureClassifier(FailureModel.shipped(0.35))
+    (reasons,) = classifier.handle([batch], BEGIN, FailuresKnown())
+    assert isinstance(reasons, FailuresClassified)
+    list(worker.handle([batch], BEGIN))
+    assert failed.attempt_id in worker._failed
+    list(worker.handle([reasons], BEGIN))
+    assert failed.attempt_id not in worker._failed
+
+
+def test_a_restart_takes_up_open_anomalies_and_history():
+    """A second watcher with the stored minutes and the open anomaly opens nothing anew and closes it at recovery."""
+    first, shop = watcher(), Shop(3)
+    shop.run(first, 60)
+    shop.run(first, 20, down="bravo")
+    (anomaly,) = first.open_anomalies
+    cells = history()
+    second = watcher()
+    second.warm_start(cells, [anomaly, anomaly], shop.now)
+    assert second.open_anomalies == [anomaly]
+    told = shop.run(second, 30, down="bravo")
+    assert AnomalyOpened not in map(type, told)
+    told = shop.run(second, 40)
+    assert [message.anomaly.anomaly_id for message in told if isinstance(message, AnomalyClosed)] == [
+        anomaly.anomaly_id
+    ]
+
+
+def test_a_restart_with_history_sees_an_outage_at_once():
+    """With stored minutes there is no warm-up: an outage in the first seconds is opened within 10 s."""
+    worker, shop = watcher(), Shop(4)
+    cells = history()
+    worker.warm_start(cells, [], shop.now)
+    told = shop.run(worker, 10, down="delta")
+    assert [message.anomaly.segment for message in told] == [Segment(gateway="delta")]
+
+
+def handled(anomaly_id: str, action: str, **fields: Any) -> AnomalyHandled:
+    """What an operator says of an anomaly."""
+    said = {"event_id": f"evt_{action}", "anomaly_id": anomaly_id, "action": action, "who": "ada", "handled_at": BEGIN}
+    return AnomalyHandled(**said | fields)
+
+
+def test_operators_acknowledge_snooze_and_assign_once():
+    """Each changes what is told of the anomaly; a second time, or of an unknown anomaly, nothing is told."""
+    worker, shop = watcher(), Shop(5)
+    shop.run(worker, 60)
+    shop.run(worker, 20, down="bravo")
+    (anomaly,) = worker.open_anomalies
+    later = BEGIN + timedelta(hours=1)
+    for said, field, value in (
+        (handled(anomaly.anomaly_id, "acknowledge"), "acknowledged_by", "ada"),
+        (handled(anomaly.anomaly_id, "snooze", until=later), "snoozed_until", later),
+        (handled(anomaly.anomaly_id, "assign", assignee="bo", note="calling them"), "assigned_to", "bo"),
+    ):
+        (told,) = worker.handle([said], shop.now)
+        assert isinstance(told, AnomalyUpdated)
+        assert getattr(told.anomaly.handling, field) == value
+        assert list(worker.handle([said], shop.now)) == []
+    assert worker.open_anomalies[0].handling.note == "calling them"
+    assert list(worker.handle([handled("anm_unknown", "acknowledge")], shop.now)) == []
+
+
+def test_an_anomaly_marked_as_false_is_closed_and_stays_marked():
+    """Open or closed long ago: what an operator calls false says so from then on."""
+    worker, shop = watcher(), Shop(6)
+    shop.run(worker, 60)
+    shop.run(worker, 20, down="bravo")
+    (anomaly,) = worker.open_anomalies
+    (told,) = worker.handle([handled(anomaly.anomaly_id, "mark_false")], shop.now)
+    assert isinstance(told, AnomalyClosed)
+    assert (told.anomaly.handling.false_by, told.anomaly.closed_because) == ("ada", "marked as false")
+    fresh = watcher()
+    (told,) = fresh.handle([handled("anm_old", "mark_false")], shop.now, {"anm_old": closed_one(anomaly)})
+    assert isinstance(told, AnomalyClosed)
+    assert told.anomaly.handling.false_by == "ada"
+
+
+def closed_one(anomaly: Anomaly) -> Anomaly:
+    """The same anomaly under another id, closed long ago."""
+    return msgspec.structs.replace(anomaly, anomaly_id="anm_old", closed_at=BEGIN)
+
+
+def test_planned_maintenance_is_no_anomaly_and_nothing_else_is_hidden():
+    """Bravo is down while its maintenance lasts: nothing; delta down at the same time is told."""
+    worker, shop = watcher(), Shop(7)
+    shop.run(worker, 60)
+    pause = GatewayPause(
+        pause_id="pau_1",
+        gateway="bravo",
+        kind="maintenance",
+        starts_at=BEGIN,
+        ends_at=None,
+        who="ada",
+        reason="new release",
+    )
+    assert list(worker.handle([GatewayPaused(pause=pause)], shop.now)) == []
+    assert shop.run(worker, 20, down="bravo") == []
+    told = shop.run(worker, 20, down="delta")
+    assert [message.anomaly.segment for message in told if isinstance(message, AnomalyOpened)] == [
+        Segment(gateway="delta")
+    ]
+
+
+def test_a_worker_that_catches_up_does_not_take_its_own_delay_for_silence():
+    """Two minutes of batches heard within seconds: time goes on with what was recorded, and nothing is told."""
+    worker, shop = watcher(), Shop(8)
+    shop.run(worker, 60)
+    waiting = [shop.batch() for _ in range(120)]
+    heard_at, told = shop.now, []
+    for place in range(0, 120, 20):
+        heard_at += timedelta(seconds=1)
+        told += worker.handle(waiting[place : place + 20], heard_at)
+        told += worker.tick(heard_at)
+    assert told == []
+
+
+def test_windows_of_the_settings_hide_what_they_explain_only_while_they_last():
+    """Delta is down in its window: nothing; still down after it: told."""
+    fields = msgspec.structs.asdict(load_settings({}).anomalies)
+    window = MaintenanceWindow(starts_at=BEGIN, ends_at=BEGIN + timedelta(seconds=80), gateway="delta")
+    worker, shop = AnomalyWatcher(**fields | {"maintenance": [window]}), Shop(9)
+    shop.run(worker, 60)
+    assert shop.run(worker, 20, down="delta") == []
+    told = shop.run(worker, 20, down="delta")
+    assert [message.anomaly.segment for message in told if isinstance(message, AnomalyOpened)] == [
+        Segment(gateway="delta")
+    ]

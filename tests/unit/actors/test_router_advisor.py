@@ -1,0 +1,335 @@
+"""The router advisor: decides once, learns once, keeps arms apart, heeds anomalies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import numpy as np
+import pytest
+
+from actors.router_advisor import EvidenceMinute, RouterAdvisor, decision_id_of
+from messaging.codec import encode
+from messaging.contracts import (
+    AllocationPublished,
+    Anomaly,
+    AnomalyClosed,
+    AnomalyOpened,
+    AnomalyUpdated,
+    AttemptsRecorded,
+    Message,
+    PreviousFailure,
+    RecordedAttempt,
+    RouteAdvised,
+    RouteRequested,
+    Segment,
+)
+from ml.experiments.design import Arm, Experiment
+from ml.routing.eligibility import GatewayTerms
+from ml.routing.policies import PolicySettings
+
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+SETTINGS = PolicySettings(memory_half_life_s=43_200, exploration_floor=0.0, canary_share=0.02, draws=64, cells_max=1000)
+RUPEES = GatewayTerms(methods=frozenset({"card", "upi"}), currencies=frozenset({"INR"}))
+GATEWAYS = {
+    "alpha": RUPEES,
+    "bravo": RUPEES,
+    "goldcard": GatewayTerms(methods=frozenset({"card"}), currencies=frozenset({"EUR"})),
+}
+HALVES = Experiment(
+    name="checkout",
+    seed="s1",
+    arms=[Arm(name="control", policy="adaptive", weight=0.5), Arm(name="treatment", policy="adaptive", weight=0.5)],
+)
+PUBLISHED = AllocationPublished(version="alloc_1", published_at=NOW, experiments=[HALVES], default_policy="adaptive")
+
+
+def advisor(seed: int = 0, default_policy: str = "adaptive") -> RouterAdvisor:
+    """A worker that never explores on purpose."""
+    return RouterAdvisor(GATEWAYS, SETTINGS, default_policy=default_policy, generator=np.random.default_rng(seed))
+
+
+def request(number: int = 1, **changes: object) -> RouteRequested:
+    """A card payment of harbour_bank in rupees."""
+    asked = RouteRequested(
+        request_id=f"req_{number}", order_id=f"ord_{number}", method="card", amount_minor=50_000, currency="INR",
+        requested_at=NOW, issuer="harbour_bank", country="IN",
+    )  # fmt: skip
+    return msgspec.structs.replace(asked, **changes)
+
+
+def attempts(status: str, gateway: str, count: int, **changes: object) -> list[RecordedAttempt]:
+    """So many attempts that differ only in their id."""
+    attempt = RecordedAttempt(
+        attempt_id="att_1", order_id="ord_1", gateway=gateway, method="card", status="failed", amount_minor=50_000,
+        currency="INR", attempted_at=NOW, occurred_at=NOW, issuer="harbour_bank", country="IN",
+    )  # fmt: skip
+    return [
+        msgspec.structs.replace(attempt, attempt_id=f"att_{gateway}_{number}", status=status, **changes)
+        for number in range(count)
+    ]
+
+
+def tell(worker: RouterAdvisor, *messages: Message) -> None:
+    """Let a worker hear facts; it has nothing to say to them."""
+    assert list(worker.handle(messages, NOW)) == []
+
+
+def batch(recorded: Sequence[RecordedAttempt], batch_id: str = "batch_1") -> AttemptsRecorded:
+    """A batch of attempts."""
+    return AttemptsRecorded(batch_id=batch_id, recorded_at=NOW, attempts=list(recorded))
+
+
+def expected(worker: RouterAdvisor, gateway: str, asked: RouteRequested | None = None, now: datetime = NOW) -> float:
+    """Success that a worker expects of a gateway."""
+    advised = worker.advise(asked or request(int(np.random.default_rng().integers(10**9))), now)
+    return next(ranked.expected_success for ranked in advised.ranking if ranked.gateway == gateway)
+
+
+def anomaly(**segment: str) -> Anomaly:
+    """An open anomaly in the success rate of a segment."""
+    return Anomaly(
+        anomaly_id="anm_1", segment=Segment(**segment), signal="success_rate", severity="critical", started_at=NOW,
+        detected_at=NOW, updated_at=NOW, observed=0.04, expected=0.91, expected_low=0.85, expected_high=0.95,
+        attempts_seen=122, score=20.0,
+    )  # fmt: skip
+
+
+def order_in(arm: str, worker: RouterAdvisor) -> int:
+    """Number of a request whose order is in an arm."""
+    return next(n for n in range(1000, 2000) if worker.advise(request(n), NOW).arm == arm)
+
+
+def knowing(worker: RouterAdvisor) -> RouterAdvisor:
+    """Make bravo good (39 of 40) and alpha fair (4 of 5) for all learners."""
+    for number in range(8):
+        good = attempts("succeeded", "bravo", 39) + attempts("failed", "bravo", 1)
+        fair = 5 * (attempts("succeeded", "alpha", 4) + attempts("failed", "alpha", 1))
+        tell(worker, batch(good + fair, f"batch_known_{number}"))
+    return worker
+
+
+def first_choices(worker: RouterAdvisor, count: int = 100, **changes: object) -> list[str]:
+    """The first gateway of so many decisions."""
+    return [worker.advise(request(n, **changes), NOW).ranking[0].gateway for n in range(5000, 5000 + count)]
+
+
+def test_request_sent_again_gets_the_same_decision() -> None:
+    """Even after the advisor learned something else meanwhile."""
+    worker = advisor()
+    advised = worker.advise(request(), NOW)
+    knowing(worker)
+    assert worker.advise(request(), NOW + timedelta(seconds=1)) is advised
+
+
+def test_decision_of_another_replica_is_taken_over() -> None:
+    """A remembered decision is the answer to its request."""
+    other = advisor(1).advise(request(), NOW)
+    worker = advisor(2)
+    worker.remember(other)
+    assert worker.advise(request(), NOW) is other
+
+
+def test_decision_ids_are_the_same_everywhere_and_valid() -> None:
+    """Also for the longest request id; different requests get different ids."""
+    long = "r" + "9" * 79
+    assert decision_id_of("req_1") == "dec_req_1"
+    assert len(decision_id_of(long)) <= 80
+    assert decision_id_of(long) != decision_id_of("r" + "9" * 78 + "8")
+    advised = advisor().advise(request(request_id=long), NOW)
+    assert msgspec.json.decode(encode(advised), type=RouteAdvised) == advised
+
+
+def test_ranks_who_may_and_says_why_others_may_not() -> None:
+    """Shares add up to one; an ineligible gateway is excluded with its reason."""
+    advised = advisor().advise(request(), NOW)
+    assert sorted(ranked.gateway for ranked in advised.ranking) == ["alpha", "bravo"]
+    assert sum(ranked.propensity for ranked in advised.ranking) == pytest.approx(1)
+    assert [(each.gateway, each.reason) for each in advised.excluded] == [("goldcard", "does not take INR")]
+    assert (advised.policy, advised.experiment, advised.arm) == ("adaptive", None, None)
+
+
+def test_nothing_eligible_is_an_empty_ranking() -> None:
+    """With a reason, never an exception."""
+    advised = advisor().advise(request(candidates=["omega", "goldcard"]), NOW)
+    assert advised.ranking == []
+    assert advised.reason == "no gateway may take this payment"
+    assert {each.gateway: each.reason for each in advised.excluded} == {
+        "omega": "is not a known gateway",
+        "goldcard": "does not take INR",
+        "alpha": "is not among the candidates of the request",
+        "bravo": "is not among the candidates of the request",
+    }
+
+
+def test_learns_from_attempts() -> None:
+    """The gateway that succeeds more is put first."""
+    assert set(first_choices(knowing(advisor()), 20)) == {"bravo"}
+
+
+def test_a_batch_teaches_once() -> None:
+    """The same batch id a second time changes nothing."""
+    once, twice = advisor(), advisor()
+    recorded = batch(attempts("failed", "alpha", 3))
+    tell(once, recorded)
+    tell(twice, recorded, recorded)
+    assert expected(once, "alpha") == expected(twice, "alpha") < 0.5
+
+
+def test_late_success_takes_the_failure_back() -> None:
+    """After the correction the belief is as if the success had been known at once."""
+    corrected, known = advisor(), advisor()
+    tell(corrected, batch(attempts("failed", "alpha", 4), "b1"))
+    tell(corrected, batch(attempts("succeeded", "alpha", 4, status_previous="failed"), "b2"))
+    tell(known, batch(attempts("succeeded", "alpha", 4)))
+    assert expected(corrected, "alpha") == pytest.approx(expected(known, "alpha"))
+
+
+@pytest.mark.parametrize(
+    ("status", "changes"),
+    [("pending", {}), ("abandoned", {}), ("failed", {"attempt_number": 2}), ("failed", {"status_previous": "failed"})],
+)
+def test_what_says_nothing_about_a_gateway_teaches_nothing(status: str, changes: dict[str, object]) -> None:
+    """No outcome yet or ever, a second attempt after a failure, or nothing new."""
+    worker = advisor()
+    tell(worker, batch(attempts(status, "alpha", 10, **changes)))
+    assert expected(worker, "alpha") == 0.5
+
+
+def test_a_reversed_success_is_a_failure() -> None:
+    """The success is taken back and counts against the gateway."""
+    worker = advisor()
+    tell(worker, batch(attempts("succeeded", "alpha", 4), "b1"))
+    tell(worker, batch(attempts("reversed", "alpha", 4, status_previous="succeeded"), "b2"))
+    assert expected(worker, "alpha") < 0.5
+
+
+def test_attempts_of_unknown_gateways_are_passed_over() -> None:
+    """They neither fail the batch nor stop the rest of it."""
+    worker = advisor()
+    tell(worker, batch(attempts("failed", "omega", 3) + attempts("failed", "alpha", 3)))
+    assert expected(worker, "alpha") < 0.5
+
+
+def test_arms_do_not_learn_from_each_other() -> None:
+    """What was routed for one arm teaches that arm only; neither the other arm nor the default learner."""
+    worker = advisor()
+    tell(worker, PUBLISHED)
+    control, treatment = order_in("control", worker), order_in("treatment", worker)
+    routed = attempts("failed", "alpha", 20, order_id=f"ord_{control}", decision_id="dec_1")
+    tell(worker, batch(routed))
+    assert expected(worker, "alpha", request(1, order_id=f"ord_{control}")) < 0.3
+    assert expected(worker, "alpha", request(2, order_id=f"ord_{treatment}")) == 0.5
+
+
+def test_attempts_routed_by_others_teach_every_arm() -> None:
+    """Without a decision they are evidence from outside."""
+    worker = advisor()
+    tell(worker, PUBLISHED, batch(attempts("failed", "alpha", 20)))
+    for number, arm in enumerate(("control", "treatment")):
+        asked = request(number, order_id=f"ord_{order_in(arm, worker)}")
+        assert expected(worker, "alpha", asked) < 0.3
+
+
+def test_decision_names_its_arm_and_allocation() -> None:
+    """Experiment, arm, policy and version are those in force."""
+    worker = advisor()
+    arms = [Arm(name="control", policy="uniform", weight=0.5), Arm(name="treatment", policy="best_fixed", weight=0.5)]
+    tell(worker, msgspec.structs.replace(PUBLISHED, experiments=[msgspec.structs.replace(HALVES, arms=arms)]))
+    advised = worker.advise(request(order_in("treatment", worker)), NOW)
+    assert (advised.experiment, advised.arm, advised.policy) == ("checkout", "treatment", "best_fixed")
+    assert advised.allocation_version == "alloc_1"
+
+
+def test_new_arm_starts_from_what_the_default_knows() -> None:
+    """And an arm that stays keeps what it learned."""
+    worker = knowing(advisor())
+    tell(worker, PUBLISHED)
+    control = order_in("control", worker)
+    assert worker.advise(request(control), NOW).ranking[0].gateway == "bravo"
+    tell(worker, batch(attempts("failed", "bravo", 200, order_id=f"ord_{control}", decision_id="dec_1"), "b9"))
+    tell(worker, msgspec.structs.replace(PUBLISHED, version="alloc_2"))
+    assert worker.advise(request(9, order_id=f"ord_{control}"), NOW).ranking[0].gateway == "alpha"
+
+
+def test_anomaly_shifts_payments_of_its_segment_only() -> None:
+    """The unwell gateway is avoided for that issuer, except for canaries; other issuers stay with it."""
+    worker = knowing(advisor())
+    tell(worker, AnomalyOpened(anomaly=anomaly(gateway="bravo", issuer="harbour_bank")))
+    inside = first_choices(worker, 200)
+    assert 0 < inside.count("bravo") < 20
+    outside = [worker.advise(request(n, issuer="lotus_bank"), NOW).ranking[0].gateway for n in range(7000, 7100)]
+    assert outside.count("bravo") > 90
+    reason = next(r.reason for r in worker.advise(request(1), NOW).ranking if r.gateway == "bravo")
+    assert "success 4% of 122 attempts since 12:00 UTC, expected 91%, anomaly anm_1" in reason
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        anomaly(issuer="harbour_bank"),
+        anomaly(method="card"),
+        anomaly(gateway="bravo", method="upi"),
+        msgspec.structs.replace(anomaly(gateway="bravo"), signal="latency"),
+    ],
+)
+def test_anomaly_elsewhere_changes_nothing(opened: Anomaly) -> None:
+    """One that hits all gateways alike, other payments, or another signal."""
+    worker = knowing(advisor())
+    tell(worker, AnomalyOpened(anomaly=opened))
+    assert set(first_choices(worker, 30)) == {"bravo"}
+
+
+def test_when_all_are_unwell_the_best_is_still_first() -> None:
+    """Routing is never refused for anomalies."""
+    worker = knowing(advisor())
+    both = [msgspec.structs.replace(anomaly(gateway=name), anomaly_id=f"anm_{name}") for name in ("alpha", "bravo")]
+    tell(worker, *(AnomalyOpened(anomaly=each) for each in both))
+    assert set(first_choices(worker, 30)) == {"bravo"}
+
+
+def test_gateway_returns_when_its_anomaly_is_over() -> None:
+    """What failed meanwhile is forgotten, and an update that comes late does not open the anomaly again."""
+    worker = knowing(advisor())
+    opened = anomaly(gateway="bravo")
+    tell(worker, AnomalyOpened(anomaly=opened), batch(attempts("failed", "bravo", 60), "b5"))
+    assert expected(worker, "bravo") < 0.8
+    over = NOW + timedelta(minutes=5)
+    closed = msgspec.structs.replace(opened, closed_at=over, updated_at=over)
+    tell(worker, AnomalyClosed(anomaly=closed), AnomalyUpdated(anomaly=opened))
+    chosen = [worker.advise(request(n), over).ranking[0].gateway for n in range(5000, 5100)]
+    assert chosen.count("bravo") > 10
+
+
+def test_gateways_that_failed_for_the_order_are_last() -> None:
+    """A retry goes elsewhere first."""
+    worker = knowing(advisor())
+    asked = request(previous_failures=[PreviousFailure(gateway="bravo", failure_code="51")], attempt_number=2)
+    assert [ranked.gateway for ranked in worker.advise(asked, NOW).ranking] == ["alpha", "bravo"]
+
+
+def test_warm_start_brings_back_what_the_store_knows() -> None:
+    """Rates for every arm, open anomalies and the allocation; a second one replaces the first and adds nothing."""
+    minutes = [
+        EvidenceMinute(NOW.timestamp() - 600, "bravo", "card", "harbour_bank", 190, 10),
+        EvidenceMinute(NOW.timestamp() - 600, "alpha", "card", "harbour_bank", 120, 80),
+        EvidenceMinute(NOW.timestamp() - 600, "omega", "card", "harbour_bank", 1, 0),
+    ]
+    worker = advisor()
+    worker.warm_start(minutes, [anomaly(gateway="alpha", issuer="lotus_bank")], PUBLISHED, NOW)
+    rates = [
+        expected(worker, "bravo", request(n)) for n in (order_in("control", worker), order_in("treatment", worker))
+    ]
+    assert rates == pytest.approx([0.95, 0.95], abs=0.02)
+    assert "anm_1" in worker.advise(request(1, issuer="lotus_bank"), NOW).ranking[1].reason
+    worker.warm_start(minutes, [], PUBLISHED, NOW)
+    assert expected(worker, "bravo", request(2, order_id=f"ord_{order_in('control', worker)}")) == pytest.approx(
+        rates[0]
+    )
+
+
+def test_unknown_default_policy_is_refused() -> None:
+    """At start, where somebody can mend it."""
+    with pytest.raises(ValueError, match="must be one of adaptive, best_fixed, fixed_order, uniform"):
+        advisor(default_policy="clever")

@@ -1,0 +1,362 @@
+"""The parts of the detector one by one, against brute force and simulation."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml.anomalies.attempts import Observation, Reason, joined, reasons_of, rows_of
+from ml.anomalies.baseline import HOUR_DOUBT_S, Baseline
+from ml.anomalies.channels import COUNTED, FAILED, FAULT_FIRST, ROWS, TECHNICAL_HITS
+from ml.anomalies.counting import FAILED_HITS, HITS, SETTLED, STATISTICS, SUCCEEDED, per_cell, statistics_of
+from ml.anomalies.evidence import Cusum, _losses, evidence_needed
+from ml.anomalies.findings import (
+    ID_LENGTH_MAX,
+    Finding,
+    identifier,
+    rate_range,
+    ratio_severity,
+    success_severity,
+)
+from ml.anomalies.history import HistoryCell, replay
+from ml.anomalies.incident import Incident
+from ml.anomalies.ledger import Ledger
+from ml.anomalies.money import Amounts
+from ml.anomalies.segments import FAMILIES, SegmentTable, contains
+from ml.anomalies.volume import Clock
+
+NOW = 1_700_000_000.0
+STATUSES = ("pending", "succeeded", "failed", "abandoned", "reversed")
+
+
+def observation(status="succeeded", was=None, *, gateway="alpha", issuer="bank_a", latency_ms=500.0):
+    """One first attempt by card."""
+    return Observation(NOW, gateway, "card", issuer, status, was, latency_ms, 10_000, "INR")
+
+
+def finding(**changes):
+    """A loss of success at bravo."""
+    fields = {
+        "anomaly_id": "anm_1",
+        "segment": ("bravo", None, None, None, None),
+        "signal": "success_rate",
+        "severity": "critical",
+        "started_at": NOW,
+        "detected_at": NOW,
+        "updated_at": NOW,
+        "observed": 0.05,
+        "expected": 0.92,
+        "expected_low": 0.9,
+        "expected_high": 0.94,
+        "attempts_seen": 100,
+        "score": 30.0,
+    }
+    return Finding(**fields | changes)
+
+
+def ledger_of(segments_max=200):
+    """A ledger that knows nothing."""
+    return Ledger(tick_s=1.0, memory_s=3600.0, segments_max=segments_max, watched_max=100)
+
+
+# --- segments and counting -------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(*(st.sampled_from("xyz"),) * 5, st.booleans()), min_size=1, max_size=30))
+def test_rolling_up_equals_counting_by_hand(keys):
+    """Every segment holds the sum of the cells that carry its values."""
+    table = SegmentTable(segments_max=2000)
+    numbers = [table.cell(key) for key in keys]
+    rolled = table.roll_up(per_cell(np.ones((len(keys), 1)), np.array(numbers), len(table.cells)))[:, 0]
+    for number, segment in enumerate(table.segments):
+        assert rolled[number] == sum(contains(segment, key[:5]) for key in keys)
+
+
+def test_a_full_table_keeps_its_bound_and_tells_less_apart():
+    """What finds no room loses country, network and issuer, and is refused only when that does not help."""
+    table = SegmentTable(segments_max=len(FAMILIES) + 8)
+    table.cell(("alpha", "card", "bank_a", "visa", "IN", False))
+    for number in range(50):
+        table.cell(("alpha", "card", "bank_a", "visa", f"C{number}", False))
+        table.cell((f"gateway_{number}", "card", "bank_a", "visa", "IN", False))
+    assert len(table.segments) <= table.segments_max
+    assert table.refused > 0
+    with pytest.raises(ValueError, match="16"):
+        SegmentTable(segments_max=15)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(STATUSES)), max_size=40))
+def test_corrections_leave_what_the_last_statuses_say(reports):
+    """However often attempts are corrected, what is counted is what they are now; reversed ones count as not there."""
+    table, last, rows = SegmentTable(segments_max=100), {}, []
+    for attempt, status in reports:
+        rows.append(observation(status, last.get(attempt)))
+        last[attempt] = status
+    settled = [status for status in last.values() if status in ("succeeded", "failed")]
+    attempts = rows_of(rows, table)
+    reversals = attempts.reversed.sum()
+    assert attempts.failed.sum() == settled.count("failed")
+    assert attempts.succeeded.sum() - reversals == settled.count("succeeded")
+
+
+def test_a_reason_counts_for_its_side_and_its_kind():
+    """A failure of the gateway's is a technical one too; a withdrawn reason takes both back."""
+    ledger = ledger_of()
+    reasons = [Reason(NOW, "alpha", "card", "bank_a", "gateway", sign=sign) for sign in (1, 1, -1)]
+    attempts = joined([rows_of([observation("failed")] * 2, ledger.table), reasons_of(reasons, ledger.table)])
+    ledger.grown(NOW)
+    sums = statistics_of(attempts, ledger.normal).sum(axis=0)
+    assert sums[[SETTLED, SUCCEEDED, FAILED_HITS, HITS + FAULT_FIRST + 2, HITS + TECHNICAL_HITS]].tolist() == [
+        2, 0, 2, 1, 1,
+    ]  # fmt: skip
+    assert not reasons_of([Reason(NOW, "alpha", "card", "bank_a", "nobody")], ledger.table)
+
+
+# --- what is normal --------------------------------------------------------------------------------------------------
+
+
+def learnt(cells, *, memory_s=3600.0):
+    """A baseline that has learnt (key, settled, failed) for ten minutes."""
+    table = SegmentTable(segments_max=500)
+    numbers = [table.cell(key) for key, _, _ in cells]
+    baseline = Baseline(memory_s=memory_s, segments_max=500, cells_max=2000)
+    sums = np.zeros((len(table.cells), STATISTICS))
+    for number, (_, settled, failed) in zip(numbers, cells, strict=True):
+        sums[number, SETTLED], sums[number, FAILED_HITS] = settled, failed
+    baseline.learn(table, sums, at=NOW, seconds=600, exposed=np.ones(len(sums)))
+    baseline.refit(table, NOW)
+    return table, baseline
+
+
+def test_a_busy_cell_speaks_for_itself_and_a_thin_one_borrows_from_its_gateway():
+    """A bank with 10,000 attempts keeps its 30 %; one with two attempts looks like its gateway."""
+    cells = [(("alpha", "card", f"bank_{number}", "", "IN", False), 5000, 400) for number in range(6)]
+    cells += [
+        (("alpha", "card", "odd", "", "IN", False), 10_000, 3000),
+        (("alpha", "card", "thin", "", "IN", False), 2, 1),
+    ]
+    table, baseline = learnt(cells)
+    rate = baseline.normal(table, NOW).rate[:, FAILED]
+    assert rate[6] == pytest.approx(0.3, abs=0.01)
+    assert rate[7] < 0.2
+
+
+def test_doubt_shrinks_with_failures_seen():
+    """A hundred times the failures, a tenth of the doubt about the segment itself."""
+    key = ("alpha", "card", "bank_a", "visa", "IN", False)
+    doubts = []
+    for settled in (1000, 100_000):
+        table, baseline = learnt([(key, settled, settled // 10)])
+        moved = 1 - np.exp(-600 / HOUR_DOUBT_S)
+        hour = moved * baseline.seasons.variance(table, NOW)[0, FAILED]
+        doubts.append(float(np.sqrt(baseline.doubt(table, NOW)[0, FAILED] ** 2 - hour)))
+    assert doubts[0] / doubts[1] == pytest.approx(10, rel=0.1)
+
+
+def test_what_is_left_out_does_not_fade():
+    """An hour in which a gateway was unwell leaves what was known of it as it was."""
+    table, baseline = learnt([(("alpha", "card", "bank_a", "", "", False), 1000, 100)], memory_s=60.0)
+    baseline.learn(table, np.zeros((1, STATISTICS)), at=NOW, seconds=3600, exposed=np.zeros(1))
+    assert baseline.column(table, SETTLED)[0] == pytest.approx(1000)
+
+
+def test_the_clock_knows_a_time_of_day_only_from_an_earlier_day():
+    """A day with a quiet night: the first night is unknown, the second is expected quiet, the noon busy."""
+    clock, rate = Clock(), (lambda at: 1.0 if at % 86_400 < 20_000 else 10.0)
+    at = NOW - NOW % 86_400
+    for step in range(2 * 144):
+        if step == 100:
+            assert clock.expected(at) is None
+        clock.learn(at + 300, 600, 600 * rate(at))
+        at += 600
+    assert clock.expected(at + 10_000) == pytest.approx(1.0, rel=0.2)
+    assert clock.expected(at + 50_000) == pytest.approx(10.0, rel=0.2)
+
+
+# --- evidence --------------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(1e-3, 1e4), st.floats(1e-2, 1e4))
+def test_the_bar_solves_its_equation(shared, budget):
+    """exp(h) - h - 1 equals the information of a week divided by the budget; more budget never raises the bar."""
+    needed = evidence_needed(false_alerts_per_week=budget, information_per_tick=shared, tick_s=2)
+    nats = shared * 302_400 / budget
+    if needed > 5.0:
+        assert np.exp(needed) - needed - 1 == pytest.approx(nats, rel=1e-6)
+    assert evidence_needed(false_alerts_per_week=2 * budget, information_per_tick=shared, tick_s=2) <= needed
+
+
+@pytest.mark.parametrize(("attempts", "rate", "odds"), [(10, 0.08, 4.0), (40, 0.1, 1.6), (3, 0.05, 20.0)])
+def test_a_cusum_raises_no_more_false_alerts_than_its_bar_promises(attempts, rate, odds):
+    """300 streams of 2,000 ticks cross the bar no oftener than the equation says (within 4 standard deviations)."""
+    random = np.random.default_rng(5)
+    bar = 4.0
+    failed = random.binomial(attempts, rate, (2000, 300))
+    ratios = failed * np.log(odds) - attempts * np.log1p(rate * (odds - 1))
+    total, alerts = np.zeros(300), 0
+    for row in ratios:
+        total = np.maximum(total + row, 0)
+        crossed = total >= bar
+        alerts += int(crossed.sum())
+        total[crossed] = 0
+    per_tick = min(1.0, attempts * (np.log1p(rate * (odds - 1)) - rate * np.log(odds)))
+    promised = 2000 * 300 * per_tick / (np.exp(bar) - bar - 1)
+    assert 0 < alerts <= promised + 4 * promised**0.5
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=30), st.integers(0, 30))
+def test_running_in_parts_equals_running_at_once(ratios, split):
+    """The evidence and how long it has added up do not depend on how many ticks come at a time."""
+    shaped = np.zeros((len(ratios), len(ROWS), 1), dtype=np.float32)
+    shaped[:, 0, 0] = ratios
+    once, parts = Cusum(1), Cusum(1)
+    for cusum in (once, parts):
+        cusum.moved(np.array([-1]))
+    once.run(shaped, 1e9)
+    for part in (shaped[:split], shaped[split:]):
+        parts.run(part, 1e9)
+    total = 0.0
+    for ratio in ratios:
+        total = max(total + ratio, 0.0)
+    assert once.total[0, 0] == pytest.approx(total, abs=1e-4)
+    assert (once.total == parts.total).all()
+    assert (once.age == parts.age).all()
+
+
+def test_a_run_stops_at_the_tick_that_brings_enough():
+    """Ticks behind it are left for when it is known what is behind the alarm."""
+    shaped = np.zeros((5, len(ROWS), 1), dtype=np.float32)
+    shaped[:, 0, 0] = 1.0
+    cusum = Cusum(1)
+    assert cusum.run(shaped, 3.0) == 3
+    assert (cusum.total[0, 0], cusum.age[0, 0]) == (3.0, 3)
+
+
+# --- findings, recovery, money, history ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expected", "observed", "share", "severity"),
+    [
+        (0.9, 0.05, 0.2, "critical"),
+        (0.9, 0.05, 0.001, "major"),
+        (0.9, 0.8, 0.9, "critical"),
+        (0.9, 0.7, 0.02, "major"),
+        (0.9, 0.8, 0.01, "minor"),
+    ],
+)
+def test_severity_is_depth_and_traffic(expected, observed, share, severity):
+    """Deep losses of real traffic are critical, shallow ones of little traffic minor."""
+    assert success_severity(expected=expected, observed=observed, traffic_share=share) == severity
+
+
+def test_what_loses_no_payment_is_at_most_major():
+    """Slowness, or amounts that are a third of the usual, are major at most."""
+    assert [ratio_severity(ratio) for ratio in (1.5, 2.99, 3.0, 90, 0.5, 0.3)] == [
+        "minor", "minor", "major", "major", "minor", "major",
+    ]  # fmt: skip
+
+
+@given(st.tuples(*(st.none() | st.text(min_size=1, max_size=60),) * 5), st.floats(0, 4e9))
+def test_identifiers_fit_the_contract_and_repeat(segment, started_at):
+    """Any names give a safe id of at most 80 characters, the same each time."""
+    name = identifier(segment, "success_rate", started_at)
+    assert len(name) <= ID_LENGTH_MAX
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-")
+    assert name == identifier(segment, "success_rate", started_at)
+
+
+def test_names_that_look_alike_after_cleaning_stay_apart():
+    """Two issuers that differ only in a forbidden character do not share an id."""
+    first, second = (identifier((None, None, name, None, None), "latency", NOW) for name in ("bank a", "bank/a"))
+    assert first != second
+
+
+def test_the_expected_range_holds_ordinary_windows():
+    """About 95 of 100 ordinary windows of 200 attempts lie inside, also when the normal itself is in doubt."""
+    random = np.random.default_rng(2)
+    true = 1 / (1 + np.exp(-(np.log(9.0) + random.normal(0, 0.2, 20_000))))
+    seen = random.binomial(200, true) / 200
+    low, high = rate_range(0.9, 0.2, 200)
+    assert np.mean((seen >= low) & (seen <= high)) == pytest.approx(0.95, abs=0.02)
+
+
+def down():
+    """Bravo is down; 8 % failures are normal."""
+    return Incident(finding(), channel=FAILED, first=0, opened=0, ratio=11.9)
+
+
+def watch(incident, succeeded, failed, first):
+    """One tick of a segment that is unwell."""
+    total = succeeded + failed
+    columns = (np.array([float(failed)]), np.array([0.08 * total]), np.array([float(total)]))
+    incident.weigh(incident.health(*columns), first)
+    return incident.well
+
+
+def test_only_successes_make_a_segment_well_and_silence_says_nothing():
+    """Empty ticks change nothing; a dozen successes suffice after an outage; failures undo them."""
+    incident = down()
+    assert [watch(incident, 0, 0, tick) for tick in range(50)] == [False] * 50
+    ticks = iter(range(50, 60))
+    assert not watch(incident, 5, 0, next(ticks))
+    assert not watch(incident, 0, 5, next(ticks))
+    assert not watch(incident, 4, 0, next(ticks))
+    assert not watch(incident, 0, 0, next(ticks))
+    assert watch(incident, 8, 0, next(ticks))
+    assert incident.well_since == 52
+
+
+def test_a_down_segment_almost_never_looks_well():
+    """At 5 % success, 200 outages of 200 attempts: none is taken for well."""
+    random = np.random.default_rng(4)
+    for _ in range(200):
+        incident = down()
+        assert not any(watch(incident, good, 2 - good, tick) for tick, good in enumerate(random.binomial(2, 0.05, 100)))
+
+
+def test_an_attempt_is_worth_the_mean_of_the_main_currency():
+    """The currency with most attempts is taken, with its mean and its share."""
+    amounts = Amounts(leaves_max=4)
+    inr, eur = amounts.currency("INR"), amounts.currency("EUR")
+    assert amounts.typical(np.ones(4, dtype=bool)) is None
+    amounts.add(np.array([0, 0, 1, 1]), np.array([inr, inr, inr, eur]), np.array([100.0, 200.0, 300.0, 9.0]))
+    assert amounts.typical(np.ones(4, dtype=bool)) == ("INR", 200.0, 0.75)
+    assert [amounts.currency(f"X{number:02}") for number in range(20)].count(-1) == 14
+
+
+def test_history_teaches_rates_and_latency_but_not_the_time_of_known_anomalies():
+    """Stored minutes set the normal; those of a past outage of bravo are left out."""
+    ledger, cells = ledger_of(), []
+    for minute in range(30):
+        at, bad = NOW - 60 * (minute + 1), minute < 5
+        cells.append(HistoryCell(at, 60.0, "alpha", "card", "bank_a", 90, 10, 100, {20: 100}))
+        good, failed = (5, 95) if bad else (90, 10)
+        cells.append(HistoryCell(at, 60.0, "bravo", "card", "bank_a", good, failed, 100, {20: 100}))
+    known = [finding(started_at=NOW - 300, closed_at=NOW - 1)]
+    assert replay(ledger, cells, known, now=NOW) == 55
+    assert ledger.normal.rate[:, FAILED] == pytest.approx([0.1, 0.1], abs=0.015)
+    assert np.exp(ledger.normal.latency) == pytest.approx(10 * 1.25**20.5, rel=0.05)
+
+
+def test_every_test_has_a_channel_and_a_size_that_is_a_change():
+    """No size is 1, and each pair stands once."""
+    assert all(size != 1.0 for _, size in ROWS)
+    assert set(Counter(ROWS).values()) == {1}
+    assert len({channel for channel, _ in ROWS}) >= COUNTED
+
+
+@pytest.mark.parametrize("size", [1.6, 4.0, 20.0])
+@pytest.mark.parametrize("scale", [1.0, 3.5, 50.0])
+def test_total_failure_is_evidence_however_little_is_known(size: float, scale: float) -> None:
+    """What an attempt says against a change is less than what its failure says for it."""
+    share = np.array([[0.05, 0.3, 0.9]])
+    losses = _losses(share, np.ones((1, 3)), size, np.full(3, scale))
+    assert (losses > 0).all()
+    assert (losses < np.log(size)).all()
+    exact = np.log1p(scale * share / (1 - share + scale * share) * (size - 1))
+    assert losses == pytest.approx(exact, rel=1e-5)

@@ -1,0 +1,277 @@
+"""Every view builds, draws, and follows the figures without a browser."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from bokeh.document import Document
+from bokeh.models import ColumnDataSource, Plot
+from bokeh.models.annotations import Label
+from bokeh.models.widgets.markups import Div
+
+from messaging.contracts import ArmCount, Segment
+from storage.read_models.live import COUNTS, LiveSnapshot
+from storage.read_models.live_arrivals import ArrivalRing
+from storage.read_models.live_facts import AdviceCount, AnomalySpan, ExperimentStanding, Worker, WorkerBeat
+from storage.read_models.live_series import MinuteGrid, ReadingRing
+from storage.read_models.measures import LATENCY_BUCKETS
+from web.dashboard.appearance import DARK, LIGHT, LOOKS, Look
+from web.dashboard.live_page import Audience, LivePage, SharedMarks, status_words, theme_of
+from web.dashboard.sessions import THEMES, VIEWS
+from web.dashboard.views import BUILDERS
+
+NOW = 1_700_000_030.0
+MINUTE = NOW // 60 * 60
+NASTY = "<script>alert(1)</script>"
+
+
+def row(attempts: int, succeeded: int) -> list[int]:
+    """Counts of one cell, with all latencies in bucket 12."""
+    histogram = [0] * LATENCY_BUCKETS
+    histogram[12] = attempts
+    return [attempts, 0, succeeded, attempts - succeeded, 0, 0, *histogram]
+
+
+def empty_snapshot() -> LiveSnapshot:
+    """What is known before the first poll."""
+    attempts, failures = MinuteGrid(len(COUNTS) + LATENCY_BUCKETS), MinuteGrid(1)
+    return LiveSnapshot(
+        polled_at=None,
+        attempts=attempts.counts(NOW),
+        failures=failures.counts(NOW),
+        arrivals=ArrivalRing(len(COUNTS) + LATENCY_BUCKETS).arrivals(),
+        failure_arrivals=ArrivalRing(1).arrivals(),
+        lag=ReadingRing(),
+        pace=ReadingRing(),
+    )
+
+
+def filled_snapshot(gateways: tuple[str, ...] = ("alpha", "bravo", NASTY), polls: int = 60) -> LiveSnapshot:
+    """An hour of figures of every kind."""
+    attempts, failures = MinuteGrid(len(COUNTS) + LATENCY_BUCKETS), MinuteGrid(1)
+    attempts.put(
+        (MINUTE - 60 * ago, gateway, method, row(50, 45))
+        for ago in range(60)
+        for gateway in gateways
+        for method in ("card", "upi")
+    )
+    failures.put((MINUTE - 60 * ago, gateway, "timeout", [3]) for ago in range(60) for gateway in gateways)
+    arrivals, failure_arrivals = ArrivalRing(len(COUNTS) + LATENCY_BUCKETS), ArrivalRing(1)
+    lag, pace = ReadingRing(), ReadingRing()
+    for second in range(-polls, 0):
+        arrivals.add(NOW + second, {gateway: np.array(row(5, 4)) for gateway in gateways})
+        failure_arrivals.add(NOW + second, {"timeout": np.array([1])})
+        lag.append(NOW + second, {"ingestor": 4.0, NASTY: 1.0})
+        pace.append(NOW + second, {"ingestor": 4.0})
+    shape = {"observed": 0.5, "expected": 0.9, "expected_low": 0.85, "expected_high": 0.93, "attempts_seen": 120}
+    beat = WorkerBeat(
+        stage="ingestor", host="h", pid=1, started_at=NOW - 500, at=NOW - 60, instance="i", last_error=NASTY
+    )
+    return LiveSnapshot(
+        polled_at=NOW,
+        attempts=attempts.counts(NOW),
+        failures=failures.counts(NOW),
+        arrivals=arrivals.arrivals(),
+        failure_arrivals=failure_arrivals.arrivals(),
+        lag=lag,
+        pace=pace,
+        anomalies=(
+            AnomalySpan(
+                anomaly_id="an_1",
+                segment=Segment(gateway=gateways[0]),
+                signal="success_rate",
+                severity="major",
+                started_at=NOW - 600,
+                detected_at=NOW - 580,
+                reason=NASTY,
+                **shape,
+            ),
+        ),
+        experiments=(
+            ExperimentStanding(
+                experiment="adaptive",
+                reported_at=NOW,
+                verdict=NASTY,
+                arms=[
+                    ArmCount(
+                        arm="a",
+                        policy="p",
+                        weight=0.5,
+                        attempts=9,
+                        orders=9,
+                        settled=9,
+                        succeeded=6,
+                        rate=0.66,
+                        rate_low=0.4,
+                        rate_high=0.9,
+                    ),
+                    ArmCount(arm="b", policy="q", weight=0.5, attempts=0, orders=0, settled=0, succeeded=0),
+                ],
+            ),
+        ),
+        workers=(Worker(beat=beat, batches_per_s=1.5, messages_per_s=20.0),),
+        advice=(AdviceCount(gateway=gateways[0], policy="p", exploring=True, decisions=7),),
+    )
+
+
+def figures(snapshot: LiveSnapshot) -> Any:
+    """What stands in for the poller: a snapshot, and since when it is stale."""
+    return SimpleNamespace(snapshot=snapshot, stale_since=lambda now: None)
+
+
+def page_of(view: str, look: Look, live: Any) -> tuple[Document, LivePage]:
+    """Build a view into a document of its own."""
+    document = Document()
+    marks = SharedMarks(("alpha", "bravo"), ("ingestor",))
+    page = LivePage(document, BUILDERS[view][1](marks.palette(look)), live, look)
+    page.update(NOW)
+    return document, page
+
+
+def texts(document: Document) -> list[str]:
+    """Every piece of HTML in a document."""
+    return [root.text for root in document.roots if isinstance(root, Div)]
+
+
+def points(document: Document) -> int:
+    """How many values the charts of a document hold."""
+    sources = document.select({"type": ColumnDataSource})
+    return sum(len(column) for source in sources for column in source.data.values())
+
+
+@pytest.mark.parametrize("look", [LIGHT, DARK], ids=lambda look: look.name)
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_builds_and_follows(view: str, look: Look) -> None:
+    """A view that began empty draws what comes, serializes, and sends nothing when nothing changed."""
+    live = figures(empty_snapshot())
+    document, page = page_of(view, look, live)
+    before = points(document)
+    live.snapshot = filled_snapshot()
+    page.update(NOW)
+    assert points(document) > before
+    document.to_json()
+    sent: list[Any] = []
+    document.on_change(sent.append)
+    page.update(NOW)
+    assert sent == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_names_from_outside_stay_words(view: str) -> None:
+    """What others wrote is escaped wherever it is shown as HTML."""
+    document, _ = page_of(view, LIGHT, figures(filled_snapshot()))
+    assert not [text for text in texts(document) if NASTY in text]
+
+
+def test_an_empty_store_says_so() -> None:
+    """Without data every chart of the overview shows the words for it, and the page says that it waits."""
+    document, _ = page_of("overview", LIGHT, figures(empty_snapshot()))
+    plots = list(document.select({"type": Plot}))
+    assert len(plots) == 6
+    for plot in plots:
+        (words,) = [model for model in plot.center if isinstance(model, Label)]
+        assert words.visible
+        assert plot.x_range.start <= words.x <= plot.x_range.end
+    assert "waiting for the first figures" in " ".join(texts(document))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_hold_charts_only(view: str) -> None:
+    """The page around a view carries key figures and tables; the view has none of its own."""
+    document, _ = page_of(view, LIGHT, figures(filled_snapshot()))
+    assert list(document.select({"type": Plot}))
+    assert not [text for text in texts(document) if "<table" in text or "tile" in text]
+
+
+def test_a_gateway_that_appears_later_is_drawn() -> None:
+    """A new gateway gets lines of its own, and the old ones keep theirs."""
+    live = figures(filled_snapshot(("alpha",)))
+    document, page = page_of("overview", LIGHT, live)
+    live.snapshot = filled_snapshot(("alpha", "zulu"), polls=61)
+    page.update(NOW)
+    (rate,) = [root for root in document.roots if root.name == "rate"]
+    columns = set(rate.renderers[-1].data_source.data)
+    assert {"value_0", "value_1", "low_1", "high_1", "n_1"} <= columns
+
+
+def test_what_is_streamed_is_what_a_new_viewer_sees() -> None:
+    """A page that followed poll by poll holds the same points as one that was opened last."""
+    live = figures(extended_snapshot(30))
+    followed, page = page_of("overview", LIGHT, live)
+    for polls in (31, 35, 90):
+        live.snapshot = extended_snapshot(polls)
+        page.update(NOW)
+    fresh, _ = page_of("overview", LIGHT, live)
+    shown, wanted = (
+        next(root for root in document.roots if root.name == "rate").renderers[-1].data_source.data
+        for document in (followed, fresh)
+    )
+    assert set(shown) == set(wanted)
+    for name in wanted:
+        np.testing.assert_array_equal(shown[name], wanted[name], err_msg=name)
+
+
+def extended_snapshot(polls: int) -> LiveSnapshot:
+    """As ``filled_snapshot``, with the first poll where that of 30 polls has it: later snapshots only add rows."""
+    ring = ArrivalRing(len(COUNTS) + LATENCY_BUCKETS)
+    for second in range(polls):
+        # The third gateway has a pause that is longer than the window: a gap.
+        counted = row(5, 4) if not 3 < second < 80 else row(0, 0)
+        changes = {"alpha": row(5, 4), "bravo": row(5, 3), NASTY: counted}
+        ring.add(NOW - 30 + second, {name: np.array(change) for name, change in changes.items()})
+    return msgspec.structs.replace(filled_snapshot(polls=30), arrivals=ring.arrivals())
+
+
+def test_a_page_is_drawn_once_however_often_it_is_told() -> None:
+    """What waits to be drawn is not asked for again; when it was drawn, the next news is."""
+    document, page = page_of("overview", LIGHT, figures(empty_snapshot()))
+    audience = Audience()
+    audience.add(page)
+    audience.tell()
+    audience.tell()
+    assert len(document.session_callbacks) == 1
+    page.update(NOW)
+    audience.tell()
+    assert len(document.session_callbacks) == 2
+
+
+def test_a_page_that_was_left_is_let_go() -> None:
+    """After its session ended nothing keeps a page's panels alive."""
+    document, page = page_of("overview", LIGHT, figures(filled_snapshot()))
+    seen = weakref.ref(document.roots[-1])
+    page.close(None)
+    document.clear()
+    del document, page
+    gc.collect()
+    assert seen() is None
+
+
+def test_status_says_live_or_stale() -> None:
+    """The status line tells since when the store has been silent."""
+    live = figures(filled_snapshot())
+    assert "live" in status_words(live, NOW)
+    live.stale_since = lambda now: 0.0
+    assert "stale since 00:00:00 UTC" in status_words(live, NOW)
+
+
+def test_ranges_follow_the_data() -> None:
+    """The charts of a young system are three minutes wide and begin with its first arrival."""
+    document, _ = page_of("overview", LIGHT, figures(filled_snapshot()))
+    ranges = {root.name: (root.x_range.start / 1000, root.x_range.end / 1000) for root in document.roots[2:]}
+    assert ranges["rate"] == ranges["p50"] == ranges["p95"] == (NOW - 60, NOW + 120)
+    assert ranges["activity"][1] - ranges["activity"][0] == 180
+    assert NOW - 60 <= ranges["activity"][0] <= NOW - 55
+    assert ranges["minutes"] == (MINUTE - 59 * 60, MINUTE)
+
+
+def test_theme_is_what_the_request_asked_for() -> None:
+    """An unknown theme, or none, is light."""
+    assert theme_of(Document()) == "light"
+    assert set(THEMES) == set(LOOKS)
+    assert set(VIEWS) == set(BUILDERS)

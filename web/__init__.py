@@ -1,0 +1,1 @@
+"""The web: pages, REST and the live dashboard. Never statistics, never MongoDB queries of its own."""

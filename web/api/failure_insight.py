@@ -1,0 +1,85 @@
+"""Failure insight: rates by any dimension, the Pareto of reasons, what became of orders."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from msgspec import Meta
+
+from storage.read_models.failure_insight import (
+    Dimension,
+    FailureRates,
+    InsightQuery,
+    OrdersInsight,
+    Pareto,
+    read_failure_rates,
+    read_orders_insight,
+    read_pareto,
+)
+from web.api.operation import Call, Operation, Params, Problem
+
+Word = Annotated[str, Meta(min_length=1, max_length=60)]
+Instant = Annotated[datetime, Meta(tz=True)]
+
+HOURS_DEFAULT = 24
+DAYS_MAX = 92
+
+
+class InsightParams(Params, frozen=True, kw_only=True):
+    """Which attempts; without times, those of the last 24 hours."""
+
+    since: Instant | None = None
+    until: Instant | None = None
+    gateway: Word | None = None
+    method: Word | None = None
+    issuer: Word | None = None
+    country: Annotated[str, Meta(pattern="^[A-Z]{2}$")] | None = None
+
+
+class RatesParams(InsightParams, frozen=True, kw_only=True):
+    """Which attempts, and by what to split them."""
+
+    by: Dimension = "category"
+
+
+async def rates(call: Call, params: RatesParams) -> FailureRates:
+    """Failure rates by one dimension with counts, amounts and 95 % intervals, against the period before."""
+    return await read_failure_rates(call.database, _query(params), params.by)
+
+
+async def pareto(call: Call, params: InsightParams) -> Pareto:
+    """Reasons of failures by count and by amount, down to raw codes and a payment to look at."""
+    return await read_pareto(call.database, _query(params))
+
+
+async def orders(call: Call, params: InsightParams) -> OrdersInsight:
+    """Authorization by attempt, first attempt and order; money lost and recovered; what retries achieved; breaches."""
+    return await read_orders_insight(call.database, _query(params))
+
+
+def _query(params: InsightParams) -> InsightQuery:
+    until = params.until or datetime.now(UTC)
+    since = params.since or until - timedelta(hours=HOURS_DEFAULT)
+    if not timedelta(0) < until - since <= timedelta(days=DAYS_MAX):
+        raise Problem(422, "Bad times", f"`since` must lie before `until`, by {DAYS_MAX} days at most.")
+    return InsightQuery(
+        since=since,
+        until=until,
+        gateway=params.gateway,
+        method=params.method,
+        issuer=params.issuer,
+        country=params.country,
+    )
+
+
+# fmt: off
+OPERATIONS = (
+    Operation("GET", "/api/v1/failures/rates",  rates,  params=RatesParams,   answer=FailureRates,  problems=(422,),
+              shared=True),
+    Operation("GET", "/api/v1/failures/pareto", pareto, params=InsightParams, answer=Pareto,        problems=(422,),
+              shared=True),
+    Operation("GET", "/api/v1/failures/orders", orders, params=InsightParams, answer=OrdersInsight, problems=(422,),
+              shared=True),
+)
+# fmt: on

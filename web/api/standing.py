@@ -1,0 +1,51 @@
+"""How the system stands now: overview, failures, routing, experiments, health."""
+
+from __future__ import annotations
+
+from storage.read_models.experiments import Experiments
+from storage.read_models.failures import Failures
+from storage.read_models.gateways import Overview
+from storage.read_models.routing import Routing
+from web.api.operation import Call, Operation
+from web.pages.reading import (
+    SystemHealth,
+    experiments_of,
+    failures_of,
+    health_of,
+    overview_of,
+    routing_of,
+)
+
+
+async def overview(call: Call) -> Overview:
+    """The system at a glance: the last minutes, the minutes before them, and each gateway's part."""
+    return await overview_of(call.request)
+
+
+async def failures(call: Call) -> Failures:
+    """Failures of the last minutes by category."""
+    return await failures_of(call.request)
+
+
+async def routing(call: Call) -> Routing:
+    """The router's newest decisions, added up."""
+    return await routing_of(call.request)
+
+
+async def experiments(call: Call) -> Experiments:
+    """How the experiments stand."""
+    return await experiments_of(call.request)
+
+
+async def health(call: Call) -> SystemHealth:
+    """Who lives: every worker, the web and the dashboard process."""
+    return await health_of(call.request)
+
+
+OPERATIONS = (
+    Operation("GET", "/api/v1/overview", overview, answer=Overview),
+    Operation("GET", "/api/v1/failures", failures, answer=Failures),
+    Operation("GET", "/api/v1/routing", routing, answer=Routing, shared=True),
+    Operation("GET", "/api/v1/experiments", experiments, answer=Experiments),
+    Operation("GET", "/api/v1/health", health, answer=SystemHealth),
+)

@@ -1,0 +1,274 @@
+"""The live views: which panels stand on which page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+from bokeh.models.ui.ui_element import UIElement
+
+from storage.read_models.live import LiveSnapshot
+from storage.read_models.live_arrivals import ARRIVALS_MINUTES
+from storage.read_models.live_series import MINUTE_S, MinuteCounts
+from web.dashboard import legends
+from web.dashboard.appearance import Look, Marks
+from web.dashboard.figures_data import (
+    MATURE_S,
+    ROLLING_N_MIN,
+    ROLLING_S,
+    Lines,
+    arrival_pace,
+    arrival_shares,
+    authorization_rates,
+    category_pace,
+    failure_categories,
+    mature,
+    rolling_latencies,
+    rolling_rates,
+    volumes,
+)
+from web.dashboard.legends import HtmlPanel
+from web.dashboard.readings import ReadingChart
+from web.dashboard.rolling import RollingChart
+from web.dashboard.series import BarChart, LineChart
+from web.dashboard.spans import Timeline
+from web.dashboard.standings import AdviceChart, ArmChart, ParetoChart
+
+SPAN_S: Final = ARRIVALS_MINUTES * MINUTE_S
+PACE_STEP_S: Final = 5.0
+SHARE_STEP_S: Final = 10.0
+GAP_NOTE: Final = f"gap: fewer than {ROLLING_N_MIN} in {ROLLING_S:.0f} s"
+MATURE_NOTE: Final = f"last hour; a minute appears {MATURE_S:.0f} s after its end"
+
+
+class Component(Protocol):
+    """One panel: what stands in the page, and how it follows the figures."""
+
+    @property
+    def root(self) -> UIElement:
+        """What stands in the page."""
+        ...
+
+    def update(self, snapshot: LiveSnapshot, now: float) -> None:
+        """Draw again what changed; ``now`` in seconds since epoch."""
+        ...
+
+
+class Panel(msgspec.Struct, frozen=True, kw_only=True):
+    """A component with its heading. ``bare`` ones stand without a card; ``wide`` ones take the whole row."""
+
+    name: str
+    component: Component
+    title: str = ""
+    note: str = ""
+    wide: bool = False
+    bare: bool = False
+
+
+class Palette(msgspec.Struct, frozen=True, kw_only=True):
+    """The places of all names in the colours of one theme; the places are the same for all viewers."""
+
+    look: Look
+    gateways: Marks
+    categories: Marks
+    stages: Marks
+
+    def gateway_colour(self, name: str) -> str:
+        """The colour of a gateway."""
+        return self.gateways.of(name, self.look).colour
+
+    def category_colour(self, name: str) -> str:
+        """The colour of a failure category."""
+        return self.categories.category(name, self.look)
+
+
+def overview(palette: Palette) -> list[Panel]:
+    """How the payments do now."""
+    look, marks = palette.look, palette.gateways
+    per_cent = "% of settled attempts"
+    rate = RollingChart(look, marks, rolling_rates, axis=per_cent, unit="%", share=True, height=320, shaded=True)
+    p50 = RollingChart(look, marks, partial(rolling_latencies, share=0.5), axis="ms", unit="ms", height=220)
+    p95 = RollingChart(look, marks, partial(rolling_latencies, share=0.95), axis="ms", unit="ms", height=220)
+    pace = BarChart(
+        look,
+        lambda snapshot: arrival_pace(snapshot.arrivals, step_s=PACE_STEP_S, span_s=SPAN_S),
+        step_s=PACE_STEP_S,
+        colour=palette.gateway_colour,
+        axis="attempts per second",
+        unit="attempts/s",
+        height=240,
+    )
+    minutes = LineChart(look, marks, _whole_minutes(authorization_rates), axis=per_cent, height=240)
+    return [
+        _gateway_legend(palette, GAP_NOTE),
+        Panel(
+            name="rate",
+            component=rate,
+            title="Authorization rate per gateway",
+            note=f"of the last {ROLLING_S:.0f} s, as results come in; band: 95 % interval; hatched: anomaly",
+            wide=True,
+        ),
+        Panel(name="activity", component=pace, title="Attempts per second", note=f"mean of {PACE_STEP_S:.0f} s"),
+        _split(palette, height=240),
+        Panel(name="p50", component=p50, title="Latency p50", note="half are faster; of the last 60 s"),
+        Panel(name="p95", component=p95, title="Latency p95", note="19 of 20 are faster; of the last 60 s"),
+        Panel(name="minutes", component=minutes, title="Authorization rate per minute", note=MATURE_NOTE, wide=True),
+    ]
+
+
+def failures(palette: Palette) -> list[Panel]:
+    """Why payments fail."""
+    look = palette.look
+    now = BarChart(
+        look,
+        lambda snapshot: category_pace(
+            snapshot.failure_arrivals, snapshot.failures, step_s=SHARE_STEP_S, span_s=SPAN_S
+        ),
+        step_s=SHARE_STEP_S,
+        colour=palette.category_colour,
+        axis=f"failures in {SHARE_STEP_S:.0f} s",
+        unit="failures",
+        height=300,
+    )
+    minutes = BarChart(
+        look,
+        lambda snapshot: mature(failure_categories(snapshot.failures), snapshot.polled_at or 0.0),
+        step_s=MINUTE_S,
+        colour=palette.category_colour,
+        axis="failures per minute",
+        unit="failures",
+        height=300,
+    )
+
+    def legend(snapshot: LiveSnapshot) -> str:
+        return legends.colour_legend(failure_categories(snapshot.failures).names, palette.category_colour)
+
+    pareto = ParetoChart(look, palette.category_colour, height=300)
+    return [
+        Panel(name="legend", component=HtmlPanel(look, legend), wide=True, bare=True),
+        Panel(
+            name="now",
+            component=now,
+            title="Failures by category",
+            note=f"as they come in, {SHARE_STEP_S:.0f} s a bar",
+            wide=True,
+        ),
+        Panel(name="minutes", component=minutes, title="Failures per minute", note=MATURE_NOTE),
+        Panel(name="pareto", component=pareto, title="What fails most", note="last hour"),
+    ]
+
+
+def routing(palette: Palette) -> list[Panel]:
+    """Where payments go."""
+    look, marks = palette.look, palette.gateways
+    volume = BarChart(
+        look,
+        _whole_minutes(volumes),
+        step_s=MINUTE_S,
+        colour=palette.gateway_colour,
+        axis="attempts per minute",
+        unit="attempts",
+    )
+    return [
+        _gateway_legend(palette),
+        _split(palette, height=300, wide=True),
+        Panel(name="volume", component=volume, title="Attempts per minute", note=MATURE_NOTE),
+        Panel(
+            name="advice",
+            component=AdviceChart(look, marks),
+            title="What the router puts first",
+            note="hatched: to explore",
+        ),
+    ]
+
+
+def anomalies(palette: Palette) -> list[Panel]:
+    """What is unwell, and since when."""
+    return [
+        _gateway_legend(palette),
+        Panel(
+            name="timeline",
+            component=Timeline(palette.look, palette.gateways),
+            title="Timeline of anomalies",
+            note="at most one hour back; dots: minor, lines: major, crosses: critical",
+            wide=True,
+        ),
+    ]
+
+
+def experiments(palette: Palette) -> list[Panel]:
+    """Which arm does better, and how sure that is."""
+    return [
+        Panel(
+            name="arms",
+            component=ArmChart(palette.look),
+            title="Authorization rate per arm",
+            note="with its interval as reported",
+            wide=True,
+        ),
+    ]
+
+
+def system(palette: Palette) -> list[Panel]:
+    """Whether the workers keep up."""
+    look, stages = palette.look, palette.stages
+    lag = ReadingChart(
+        look, stages, lambda snapshot: snapshot.lag, axis="waiting messages", unit="waiting", top_min=10, height=260
+    )
+    pace = ReadingChart(
+        look,
+        stages,
+        lambda snapshot: snapshot.pace,
+        axis="messages per second",
+        unit="messages/s",
+        top_min=1,
+        height=260,
+    )
+
+    def legend(snapshot: LiveSnapshot) -> str:
+        return legends.line_legend(stages.in_order(snapshot.lag.names), stages, look)
+
+    note = "as told by heartbeats; gap: stopped"
+    return [
+        Panel(name="legend", component=HtmlPanel(look, legend), wide=True, bare=True),
+        Panel(name="pace", component=pace, title="Messages per second", note=note),
+        Panel(name="lag", component=lag, title="Messages waiting per stage", note=note),
+    ]
+
+
+BUILDERS: Final[dict[str, tuple[str, Callable[[Palette], list[Panel]]]]] = {
+    "overview": ("Overview", overview),
+    "failures": ("Failures", failures),
+    "routing": ("Routing", routing),
+    "anomalies": ("Anomalies", anomalies),
+    "experiments": ("Experiments", experiments),
+    "system": ("System", system),
+}
+"""Title and builder of every view, by the last part of its path."""
+
+
+def _whole_minutes(lines: Callable[[MinuteCounts], Lines]) -> Callable[[LiveSnapshot], Lines]:
+    """Compute from the minutes whose attempts have had the time to be reported."""
+    return lambda snapshot: mature(lines(snapshot.attempts), snapshot.polled_at or 0.0)
+
+
+def _gateway_legend(palette: Palette, note: str = "") -> Panel:
+    compute = partial(legends.gateway_legend, palette.gateways, palette.look, note)
+    return Panel(name="legend", component=HtmlPanel(palette.look, compute), wide=True, bare=True)
+
+
+def _split(palette: Palette, *, height: int, wide: bool = False) -> Panel:
+    split = BarChart(
+        palette.look,
+        lambda snapshot: arrival_shares(snapshot.arrivals, step_s=SHARE_STEP_S, span_s=SPAN_S),
+        step_s=SHARE_STEP_S,
+        colour=palette.gateway_colour,
+        axis="% of the attempts",
+        unit="%",
+        share=True,
+        height=height,
+    )
+    note = f"share of each gateway in the attempts of {SHARE_STEP_S:.0f} s"
+    return Panel(name="split", component=split, title="Routing split", note=note, wide=wide)

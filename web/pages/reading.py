@@ -1,0 +1,74 @@
+"""How pages and REST ask the read models: shared for a moment between all viewers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+
+from storage.read_models.anomalies import Anomalies, read_anomalies
+from storage.read_models.experiments import Experiments, read_experiments
+from storage.read_models.failures import Failures, read_failures
+from storage.read_models.gateway_standing import GatewayStanding, read_standings
+from storage.read_models.gateways import Overview, read_overview
+from storage.read_models.health import Health, read_health
+from storage.read_models.routing import Routing, read_routing
+from web.keys import CLIENT, DATABASE, GATEWAYS, RECENT, SETTINGS, STARTED_AT, TRENDS
+from web.live_proxy import dashboard_answers
+
+
+class SystemHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The workers, and the two processes that serve people."""
+
+    workers: Health
+    web_started_at: datetime
+    dashboard_answers: bool
+
+
+async def overview_of(request: web.Request) -> Overview:
+    """The whole system at a glance."""
+    database = request.app[DATABASE]
+    return await request.app[RECENT].get("overview", lambda: read_overview(database, datetime.now(UTC)))
+
+
+async def standings_of(request: web.Request) -> list[GatewayStanding]:
+    """How every gateway stands."""
+    database, gateways = request.app[DATABASE], request.app[GATEWAYS]
+    return await read_standings(database, datetime.now(UTC), gateways)
+
+
+async def failures_of(request: web.Request) -> Failures:
+    """Failures by category."""
+    database = request.app[DATABASE]
+    return await request.app[RECENT].get("failures", lambda: read_failures(database, datetime.now(UTC)))
+
+
+async def routing_of(request: web.Request) -> Routing:
+    """The router's work."""
+    database = request.app[DATABASE]
+    return await request.app[TRENDS].get("routing", lambda: read_routing(database, datetime.now(UTC)))
+
+
+async def anomalies_of(request: web.Request) -> Anomalies:
+    """Open and closed anomalies."""
+    database = request.app[DATABASE]
+    return await request.app[RECENT].get("anomalies", lambda: read_anomalies(database))
+
+
+async def experiments_of(request: web.Request) -> Experiments:
+    """How the experiments stand."""
+    database = request.app[DATABASE]
+    return await request.app[RECENT].get("experiments", lambda: read_experiments(database))
+
+
+async def health_of(request: web.Request) -> SystemHealth:
+    """Who lives."""
+
+    async def ask() -> SystemHealth:
+        settings = request.app[SETTINGS]
+        workers = await read_health(request.app[DATABASE], datetime.now(UTC), heartbeat_s=settings.runner.heartbeat_s)
+        answers = await dashboard_answers(request.app[CLIENT], settings.dashboard)
+        return SystemHealth(workers=workers, web_started_at=request.app[STARTED_AT], dashboard_answers=answers)
+
+    return await request.app[RECENT].get("health", ask)

@@ -1,0 +1,63 @@
+"""The pages that show one read model each: overview, failures, routing, anomalies, experiments, health, settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from config.settings import masked
+from web.keys import SETTINGS
+from web.pages.people import only_for
+from web.pages.reading import anomalies_of, experiments_of, failures_of, health_of, overview_of, routing_of
+from web.rendering import page
+
+
+async def overview(request: web.Request) -> web.Response:
+    """The system at a glance."""
+    return page(request, "overview.html", {"overview": await overview_of(request)})
+
+
+async def failures(request: web.Request) -> web.Response:
+    """Why payments fail."""
+    return page(request, "failures.html", {"failures": await failures_of(request)})
+
+
+async def routing(request: web.Request) -> web.Response:
+    """Where payments go, and why."""
+    return page(request, "routing.html", {"routing": await routing_of(request)})
+
+
+async def anomalies(request: web.Request) -> web.Response:
+    """What is or was unwell."""
+    return page(request, "anomalies.html", {"anomalies": await anomalies_of(request)})
+
+
+async def experiments(request: web.Request) -> web.Response:
+    """How the experiments stand."""
+    return page(request, "experiments.html", {"experiments": await experiments_of(request)})
+
+
+async def health(request: web.Request) -> web.Response:
+    """Who lives, and what was refused."""
+    return page(request, "health.html", {"health": await health_of(request)})
+
+
+async def settings(request: web.Request) -> web.Response:
+    """The settings in force, without secrets."""
+    only_for(request, "settings:read")
+    sections = {name: list(flat(values)) for name, values in masked(request.app[SETTINGS]).items()}
+    return page(request, "settings.html", {"sections": sections})
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """List nested settings by their dotted name.
+
+    >>> flat({"a": 1, "b": {"c": 2}})
+    [('a', 1), ('b.c', 2)]
+    """
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        rows += flat(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
+    return rows
