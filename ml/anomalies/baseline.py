@@ -68,6 +68,7 @@ class Baseline:
         self._memory_s = memory_s
         self._sums = np.zeros((cells_max, STATISTICS))
         self._seconds = 0.0
+        self._heard = np.zeros(cells_max)
         self._rates = Effects(start=RATE_START, spread=RATE_SPREAD, segments_max=segments_max)
         self._means = Effects(start=MEAN_START, spread=MEAN_SPREAD, segments_max=segments_max)
         self.seasons = Seasons(channels=COUNTED + 2, rates=COUNTED, segments_max=segments_max)
@@ -88,9 +89,13 @@ class Baseline:
             exposed: 1 where the cell was learnt from, 0 where it was left out; a cell left out does not fade.
         """
         size = len(sums)
-        self._sums[:size] *= np.where(exposed > 0, np.exp(-seconds / self._memory_s), 1.0)[:, None]
+        fading = float(np.exp(-seconds / self._memory_s))
+        self._sums[:size] *= np.where(exposed > 0, fading, 1.0)[:, None]
         self._sums[:size] += sums * exposed[:, None]
-        self._seconds = self._seconds * float(np.exp(-seconds / self._memory_s)) + seconds
+        self._seconds = self._seconds * fading + seconds
+        left_out = self._heard[:size][exposed <= 0]
+        self._heard = self._heard * fading + seconds
+        self._heard[:size][exposed <= 0] = left_out
         self.attempts_learnt += float((sums[:, SETTLED] * exposed).sum())
         if self._fitted_attempts > 0:
             self.learn_hour(table, sums * exposed[:, None], at, seconds)
@@ -124,7 +129,7 @@ class Baseline:
         rate = np.minimum(rate * np.exp(added[:, :COUNTED]), 0.97)
         deviation = [self._deviation(sums, kind, mean[:, kind]) for kind in (0, 1)]
         mean = mean + added[:, COUNTED:]
-        usual = sums[:, ORDERS] / max(self._seconds, 1.0)
+        usual = sums[:, ORDERS] / self._heard_s(table)
         return Normal(rate, mean[:, 0], deviation[0], mean[:, 1], deviation[1], usual)
 
     def doubt(self, table: SegmentTable, at: float) -> Doubt:
@@ -154,8 +159,12 @@ class Baseline:
 
     def settled_per_s(self, table: SegmentTable) -> Floats:
         """Usual traffic of each cell. Shape (cells,)."""
-        usual: Floats = self._sums[: len(table.cells), SETTLED] / max(self._seconds, 1.0)
+        usual: Floats = self._sums[: len(table.cells), SETTLED] / self._heard_s(table)
         return usual
+
+    def _heard_s(self, table: SegmentTable) -> Floats:
+        """How much time is remembered of each cell: less where it was left out. Shape (cells,)."""
+        return np.maximum(self._heard[: len(table.cells)], 1.0)
 
     @property
     def seconds(self) -> float:
@@ -187,6 +196,9 @@ class Baseline:
         kept = self._sums[cells]
         self._sums[:] = 0
         self._sums[: len(kept)] = kept
+        heard = self._heard[cells]
+        self._heard[:] = self._seconds
+        self._heard[: len(heard)] = heard
         for part in (self._rates, self._means, self.seasons):
             part.keep(segments)
         information = self._information[segments]

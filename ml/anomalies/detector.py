@@ -241,15 +241,16 @@ class AnomalyDetector:
             evidence = eased(evidence, smooth)
             before = self._lags.run(evidence, step_s)
             bases = most_of(before)
-            if not ledger.ready:
-                self._cusum.total[:] = 0.0
             needed = self._needed if ledger.ready else math.inf
             steps = self._cusum.run(log_ratios(evidence, bases, self._context), needed, stride=self._stride)
             self._lags.commit(before, steps, step_s)
             self._ebb.commit(smooth, steps, step_s)
             changes += self._settle(evidence, bases, part, (first, steps))
             first += steps * self._stride
-            changes += self._alarms(first - 1)
+            if ledger.ready:
+                changes += self._alarms(first - 1)
+            else:  # against a normal that nobody knows yet, nothing is evidence
+                self._cusum.total[:] = 0.0
         return changes + self._reviewed(last)
 
     def _settle(

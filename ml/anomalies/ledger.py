@@ -42,6 +42,8 @@ LAG_DOUBT: Final = 1.5
 LAG_DOUBT_S: Final = 1200.0
 """In the first minutes the retries of what failed have not come yet, so how many there are is not known."""
 ATTEMPTS_LEARNT_MIN: Final = 600
+LEARNT_S_MIN: Final = 15.0
+"""Nothing is judged before so much time was learnt: busy traffic brings many attempts before its slow answers come."""
 LEARN_AFTER_S: Final = 600.0
 """What is counted is learnt from so much later, when trouble in it would have been noticed; at first, sooner."""
 ROOM: Final = 0.9
@@ -86,7 +88,7 @@ class Ledger:
     @property
     def ready(self) -> bool:
         """Whether enough was learnt to judge anything."""
-        return self.baseline.attempts_learnt >= ATTEMPTS_LEARNT_MIN
+        return self.baseline.attempts_learnt >= ATTEMPTS_LEARNT_MIN and self.baseline.seconds >= LEARNT_S_MIN
 
     def refresh(self, at: float, *, thoroughly: bool = True) -> None:
         """Work out what is normal at a moment; ``thoroughly``: and how well that is known, which moves slowly."""

@@ -157,6 +157,17 @@ def test_doubt_shrinks_with_failures_seen():
     assert doubts[0] / doubts[1] == pytest.approx(10, rel=0.1)
 
 
+def test_the_usual_traffic_of_what_is_left_out_stays_what_it_was():
+    """An hour in which one of two banks is left out leaves both at one attempt a second."""
+    cells = [(("alpha", "card", bank, "", "IN", False), 600, 60) for bank in ("bank_a", "bank_b")]
+    table, baseline = learnt(cells)
+    sums = np.zeros((2, STATISTICS))
+    sums[1, SETTLED] = 3600
+    baseline.learn(table, sums, at=NOW + 2100, seconds=3600, exposed=np.array([0.0, 1.0]))
+    assert baseline.settled_per_s(table) == pytest.approx([1.0, 1.0], rel=0.4)
+    assert baseline.settled_per_s(table)[0] == pytest.approx(1.0)
+
+
 def test_what_is_left_out_does_not_fade():
     """An hour in which a gateway was unwell leaves what was known of it as it was."""
     table, baseline = learnt([(("alpha", "card", "bank_a", "", "", False), 1000, 100)], memory_s=60.0)

@@ -31,6 +31,13 @@ def test_clean_streams_raise_nothing_from_a_cold_start(stream):
     assert [opened(stream(seed).run(240)) for seed in range(4)] == [[]] * 4
 
 
+def test_busy_traffic_is_not_judged_before_its_slow_answers_can_have_been_heard(stream):
+    """At 1,000 attempts a second 600 are learnt at once; still nothing is told for 20 s, then the outage is."""
+    world = stream(3, per_second=1000)
+    assert opened(world.run(10) + world.run(10, failing=outage)) == []
+    assert opened(world.run(30, failing=outage)) == [(BRAVO, "success_rate")]
+
+
 def test_false_alerts_stay_within_a_generous_budget(stream):
     """With 10,000 false alerts a week allowed (12 in these 12 minutes), no more than that are raised."""
     raised = sum(len(opened(stream(seed, false_alerts_per_week=10_000).run(240))) for seed in range(100, 103))
