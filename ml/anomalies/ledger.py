@@ -42,7 +42,7 @@ LAG_DOUBT: Final = 1.5
 LAG_DOUBT_S: Final = 1200.0
 """In the first minutes the retries of what failed have not come yet, so how many there are is not known."""
 ATTEMPTS_LEARNT_MIN: Final = 600
-LEARNT_S_MIN: Final = 15.0
+LEARNT_S_MIN: Final = 12.0
 """Nothing is judged before so much time was learnt: busy traffic brings many attempts before its slow answers come."""
 LEARN_AFTER_S: Final = 600.0
 """What is counted is learnt from so much later, when trouble in it would have been noticed; at first, sooner."""

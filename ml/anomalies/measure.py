@@ -23,6 +23,8 @@ from ml.anomalies.segments import Flags, SegmentKey
 
 FAULT_EXCESS_MIN: Final = 2.0
 """Failures more than expected before a side is named."""
+SPREAD_LOG_MAX: Final = 50.0
+"""An interval this wide already says that nothing is known."""
 
 
 class Ruler:
@@ -91,7 +93,8 @@ class Ruler:
         self, signal: SignalName, value: tuple[float, float], count: float, noise: float, measured: dict[int, Excess]
     ) -> Measurement:
         observed, expected = value
-        low, high = expected * float(np.exp(-INTERVAL * noise)), expected * float(np.exp(INTERVAL * noise))
+        spread = float(np.exp(min(INTERVAL * noise, SPREAD_LOG_MAX)))
+        low, high = expected / spread, expected * spread
         severity = ratio_severity((observed + 1e-9) / (expected + 1e-9))
         lost = None
         if signal == "volume":

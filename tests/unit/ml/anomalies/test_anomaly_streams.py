@@ -32,9 +32,9 @@ def test_clean_streams_raise_nothing_from_a_cold_start(stream):
 
 
 def test_busy_traffic_is_not_judged_before_its_slow_answers_can_have_been_heard(stream):
-    """At 1,000 attempts a second 600 are learnt at once; still nothing is told for 20 s, then the outage is."""
+    """At 1,000 attempts a second 600 are learnt at once; still nothing is told for 16 s, then the outage is."""
     world = stream(3, per_second=1000)
-    assert opened(world.run(10) + world.run(10, failing=outage)) == []
+    assert opened(world.run(8) + world.run(8, failing=outage)) == []
     assert opened(world.run(30, failing=outage)) == [(BRAVO, "success_rate")]
 
 
