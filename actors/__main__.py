@@ -7,12 +7,11 @@ import os
 import socket
 import sys
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
 from actors.pulse import Pulse, stop_signal, utc_now
-from actors.responder import Responder
-from actors.retry_responder import RetryResponder
 from actors.runner import Runner
 from actors.trainer import NAME as TRAINER
 from actors.trainer import Trainer, jobs
@@ -31,11 +30,17 @@ from storage.heartbeats import is_alive
 log = structlog.get_logger(__name__)
 
 WORKERS = (*queue_names(), TRAINER)
-Loop = Runner | Responder | RetryResponder
 USAGE = f"usage: python -m actors [health] WORKER, where WORKER is one of: {', '.join(WORKERS)}"
 HEARTBEATS_MISSED_MAX = 5
 REFUSED_PAUSE_S = 2.0
 """A broker that comes up may refuse whom it served before, until it has read its users."""
+
+
+class Loop(Protocol):
+    """The loop around one worker."""
+
+    async def run(self, connection: Connection, stopping: asyncio.Event) -> None:
+        """Work until ``stopping`` is set. Raises: ConnectionLost: run again on a new connection."""
 
 
 async def run(stage: str, settings: Settings, stopping: asyncio.Event) -> None:
@@ -50,18 +55,11 @@ async def run(stage: str, settings: Settings, stopping: asyncio.Event) -> None:
         if stage == TRAINER:
             await Trainer(jobs(settings), database, settings, pulse).run(stopping)
             return
-        if stage == "router_advisor":
-            advisor, start = wire_router(settings, database)
-            runner: Loop = Responder(advisor, start, database, settings.runner, pulse)
-        elif stage == "retry_advisor":
-            runner = wire_retry(settings, database, pulse)
-        else:
-            wiring = wire(stage, settings, database, pulse.beat.instance)
-            runner = Runner(wiring, database, settings.runner, pulse)
+        loop = _loop(stage, settings, database, pulse)
         served = False
         while not stopping.is_set():
             try:
-                served |= await _until_cut(runner, stage, settings, stopping)
+                served |= await _until_cut(loop, stage, settings, stopping)
             except BrokerRefused as error:
                 if not served:
                     raise
@@ -72,7 +70,16 @@ async def run(stage: str, settings: Settings, stopping: asyncio.Event) -> None:
         await close(database)
 
 
-async def _until_cut(runner: Loop, stage: str, settings: Settings, stopping: asyncio.Event) -> bool:
+def _loop(stage: str, settings: Settings, database: Database, pulse: Pulse) -> Loop:
+    """Make a worker of the line with the loop around it; the wiring imports only what this worker needs."""
+    if stage == "router_advisor":
+        return wire_router(settings, database, pulse)
+    if stage == "retry_advisor":
+        return wire_retry(settings, database, pulse)
+    return Runner(wire(stage, settings, database, pulse.beat.instance), database, settings.runner, pulse)
+
+
+async def _until_cut(loop: Loop, stage: str, settings: Settings, stopping: asyncio.Event) -> bool:
     """Work on one connection until it is cut or the worker is told to stop. Returns: whether there was one."""
     opening = asyncio.ensure_future(
         Connection.open(
@@ -91,7 +98,7 @@ async def _until_cut(runner: Loop, stage: str, settings: Settings, stopping: asy
         return False
     connection = opening.result()
     try:
-        await runner.run(connection, stopping)
+        await loop.run(connection, stopping)
     except ConnectionLost as error:
         log.warning("connection_lost", stage=stage, reason=str(error))
     except StoreUnavailable as error:

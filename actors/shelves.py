@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
@@ -15,7 +14,6 @@ from messaging.contracts import (
     AnomalyUpdated,
     AttemptReported,
     AttemptsRecorded,
-    ExperimentsDefined,
     FailureCodeCorrected,
     FailuresClassified,
     Message,
@@ -24,13 +22,10 @@ from messaging.contracts import (
 )
 from messaging.line import Outgoing
 from ml.behaviour.orders import OrderStory
-from ml.experiments.counting import unit_keys
 from ml.failures.codes import code_key
 from storage.anomalies import find_anomalies, record_anomalies
 from storage.attempts import AttemptChange, find_attempts, record_changes
 from storage.database import Database
-from storage.decisions import find_decided
-from storage.experiments import find_units, record_experiments
 from storage.failure_codes import CodeChange, find_code_rows, key_of
 from storage.failures import (
     FailuresKnown,
@@ -100,12 +95,12 @@ class FailureShelf:
 
     async def fresh(self, messages: Sequence[Message]) -> list[bool]:
         """A batch that was stored is known by its mark."""
-        return await _not_consumed(self._database, "failure_classifier", messages)
+        return await not_consumed(self._database, "failure_classifier", messages)
 
     async def load(self, messages: Sequence[Message]) -> FailuresKnown:
         """What is kept of the attempts of these batches that failed, now or before, and of the codes they are about."""
         await self._refresh()
-        concerned = [attempt for attempt in _attempts(messages) if concerns_failures(attempt)]
+        concerned = [attempt for attempt in attempts_of(messages) if concerns_failures(attempt)]
         corrected = [key_of(message) for message in messages if isinstance(message, FailureCodeCorrected)]
         keys = {code_key(attempt.gateway, attempt.failure_code, attempt.failure_message) for attempt in concerned}
         states = await find_failures(self._database, [attempt.attempt_id for attempt in concerned])
@@ -123,7 +118,7 @@ class FailureShelf:
         await record_failures(
             self._database,
             consumed,
-            _attempts(messages),
+            attempts_of(messages),
             classified,
             changes,
             outgoing,
@@ -185,49 +180,13 @@ class ShopperShelf:
         return False
 
 
-class ExperimentShelf:
-    """The allocator's: all that it says, marks of what was consumed, outbox.
-
-    ``revision`` is that of the ledger when the worker's memory was read; set it at every start. What is stored on top
-    of another revision is a conflict. None: it is not asked for.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.revision: int | None = None
-
-    async def fresh(self, messages: Sequence[Message]) -> list[bool]:
-        """What was stored is known by its mark."""
-        return await _not_consumed(self._database, "experiment_allocator", messages)
-
-    async def load(self, messages: Sequence[Message]) -> Any:
-        """The units of these attempts, and the decisions that they used."""
-        attempts = _attempts(messages)
-        if not attempts:
-            return {}, {}
-        keys = [key for attempt in attempts for key in unit_keys(attempt)]
-        decisions = [attempt.decision_id for attempt in attempts if attempt.decision_id is not None]
-        return await asyncio.gather(find_units(self._database, keys), find_decided(self._database, decisions))
-
-    async def store(
-        self, messages: Sequence[Message], facts: Sequence[Any], outgoing: Sequence[Outgoing], known: Any, now: datetime
-    ) -> bool:
-        """Definitions, allocations, units, counts, reports, actions, marks and outbox in one transaction."""
-        # A definition may come back (a change that is taken back), so it is no message that counts once.
-        consumed = [identity_of(message) for message in messages if not isinstance(message, ExperimentsDefined)]
-        if not facts and not consumed:
-            return False
-        await record_experiments(self._database, consumed, facts, outgoing, now=now, revision=self.revision)
-        if self.revision is not None:
-            self.revision += 1
-        return True
-
-
-def _attempts(messages: Sequence[Message]) -> list[RecordedAttempt]:
+def attempts_of(messages: Sequence[Message]) -> list[RecordedAttempt]:
+    """Every attempt that these messages tell of, in their order."""
     return [attempt for message in messages if isinstance(message, AttemptsRecorded) for attempt in message.attempts]
 
 
-async def _not_consumed(database: Database, stage: str, messages: Sequence[Message]) -> list[bool]:
+async def not_consumed(database: Database, stage: str, messages: Sequence[Message]) -> list[bool]:
+    """Tell of each message whether a stage has not stored its effect yet, nor will with an earlier one of these."""
     ids = [identity_of(message) for message in messages]
     consumed = await consumed_ids(database, stage, ids) if ids else set()
     fresh = []

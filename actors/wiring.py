@@ -6,7 +6,7 @@ cost it a second or two of start. (A little longer than other modules, because k
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -14,7 +14,7 @@ import msgspec
 
 from actors.pulse import Pulse, utc_now
 from actors.runner import Wiring
-from actors.shelves import AnomalyShelf, AttemptShelf, ExperimentShelf, FailureShelf, ShopperShelf
+from actors.shelves import AnomalyShelf, AttemptShelf, FailureShelf, ShopperShelf
 from config.errors import ConfigError
 from config.gateways import load_gateways
 from config.settings import Settings, resolved
@@ -22,23 +22,13 @@ from messaging.contracts import Message
 from messaging.topology import stage_named
 from storage.anomalies import open_anomalies, recent_anomalies
 from storage.database import Database, Document
-from storage.experiments import (
-    arm_counts,
-    arm_sums,
-    last_allocation,
-    last_allocations,
-    last_definition,
-    ledger_revision,
-    rollouts,
-    units_at_last_points,
-    waiting_units,
-)
 from storage.gateway_pauses import pauses_not_over
 from storage.rollups import read_minutes, read_sums, slot_of, slots_of
 
 if TYPE_CHECKING:
+    from actors.responder import Responder
     from actors.retry_responder import RetryResponder
-    from actors.router_advisor import EvidenceMinute, RouterAdvisor
+    from actors.router_advisor import EvidenceMinute
     from ml.anomalies.history import HistoryCell
     from ml.failures.classifier import FailureModel
 
@@ -121,8 +111,19 @@ def _anomaly_watcher(settings: Settings, database: Database, instance: str) -> W
 
 def _experiment_allocator(settings: Settings, database: Database, instance: str) -> Wiring:
     from actors.experiment_allocator import ExperimentAllocator, Memory
+    from actors.experiment_shelf import ExperimentShelf
     from actors.experiments_file import ExperimentsFile
     from ml.routing.policies import POLICIES, PolicySettings
+    from storage.experiments import (
+        arm_counts,
+        arm_sums,
+        last_allocations,
+        last_definition,
+        ledger_revision,
+        rollouts,
+        units_at_last_points,
+        waiting_units,
+    )
 
     chosen = settings.experiments
     gateways = load_gateways(resolved(settings.gateways.path))
@@ -180,16 +181,18 @@ def _experiment_allocator(settings: Settings, database: Database, instance: str)
     )
 
 
-def wire_router(settings: Settings, database: Database) -> tuple[RouterAdvisor, Callable[[], Awaitable[None]]]:
-    """Make the router advisor and its start from the store.
+def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Responder:
+    """Make the router advisor and its loop, which starts from the store.
 
     Raises: ConfigError: the gateways file or the default policy does not fit.
     """
     import numpy as np
 
+    from actors.responder import Responder
     from actors.router_advisor import RouterAdvisor
     from ml.routing.eligibility import GatewayTerms
     from ml.routing.policies import POLICIES, PolicySettings
+    from storage.experiments import last_allocation
 
     chosen = settings.routing
     if chosen.default_policy not in POLICIES:
@@ -224,7 +227,7 @@ def wire_router(settings: Settings, database: Database) -> tuple[RouterAdvisor, 
         anomalies, allocation = await open_anomalies(database), await last_allocation(database)
         advisor.warm_start(minutes, anomalies, allocation, now, await pauses_not_over(database, now))
 
-    return advisor, start
+    return Responder(advisor, start, database, settings.runner, pulse)
 
 
 def _shopper_watcher(settings: Settings, database: Database, instance: str) -> Wiring:

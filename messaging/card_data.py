@@ -113,14 +113,13 @@ def refuse_card_data(body: bytes, headers: Mapping[str, Any] | None = None, text
 
 def _needs_a_second_look(body: bytes) -> bool:
     """Tell quickly whether a body could hold card data at all; most cannot."""
+    if _holds_long_run(body) or b"\\u" in body or b"\0" in body or not body.isascii():  # zero bytes: UTF-16
+        return True
     lowered = body.lower()
-    return (
-        _holds_long_run(body)
-        or any(hint in lowered for hint in _HINTS)
-        or b"\\u" in body
-        or b"\0" in body  # UTF-16
-        or not body.isascii()
-    )
+    for hint in _HINTS:  # noqa: SIM110 - any() costs as much again as the search, for every message that comes in
+        if hint in lowered:
+            return True
+    return False
 
 
 def _holds_long_run(text: bytes) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from actors.experiment_shelf import ExperimentShelf
 from actors.failure_classifier import FailureClassifier
 from actors.ingestor import Ingestor
 from actors.pulse import Pulse
 from actors.runner import Runner, Wiring
-from actors.shelves import ExperimentShelf, FailureShelf
+from actors.shelves import FailureShelf
 from cli.services.rabbitmq import PrivateRabbitMQ
 from config.settings import Settings
 from messaging.connection import Connection
