@@ -13,6 +13,7 @@ from cli.commands.demo import demo
 from cli.commands.doctor import doctor
 from cli.commands.experiment import experiment
 from cli.commands.people import tokens, users
+from cli.commands.policy import policy
 from cli.commands.rebuild import rebuild
 from cli.commands.replay import replay
 from cli.commands.simulate import simulate
@@ -51,6 +52,7 @@ for command in (
     users,
     tokens,
     experiment,
+    policy,
 ):
     ipa.add_command(command)
 

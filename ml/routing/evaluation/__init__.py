@@ -1,0 +1,1 @@
+"""What a policy would have achieved on decisions that another one made. Never acts on a payment."""

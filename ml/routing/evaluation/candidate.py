@@ -1,0 +1,88 @@
+"""A policy to be judged: how it is written down, and what it would have done."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from ml.routing.context import Outcome
+from ml.routing.evaluation.logged import LoggedDecision
+from ml.routing.policies import POLICIES, PolicySettings
+
+Parameter = int | float | Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=50)]
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A policy as an operator writes it down: one that the router knows, and what it is to do differently.
+
+    Attributes:
+        policy: name of a routing policy.
+        parameters: settings of the router by name, as an experiment arm may set them.
+    """
+
+    policy: str
+    parameters: dict[str, Parameter] = {}
+
+
+class CandidateRefused(ValueError):
+    """A candidate that cannot be: ``place`` is where, as ``$.policy``."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(problem)
+        self.place = place
+
+
+class JudgedPolicy:
+    """A candidate that is asked about logged decisions one after the other, and learns from their outcomes.
+
+    It learns what a router with this policy would have learned from the payments that were really made: from each
+    outcome once it was known, and never from a later one.
+
+    Args:
+        candidate: what to judge.
+        seed: of all its randomness.
+    Raises: CandidateRefused: there is no such policy or parameter, or a value does not fit.
+    """
+
+    def __init__(self, candidate: Candidate, *, seed: int = 0) -> None:
+        if candidate.policy not in POLICIES:
+            raise CandidateRefused(
+                "$.policy", f"there is no policy {candidate.policy!r}; known are {', '.join(POLICIES)}"
+            )
+        for name in candidate.parameters:
+            if name not in PolicySettings.__struct_fields__:
+                known = ", ".join(PolicySettings.__struct_fields__)
+                raise CandidateRefused(f"$.parameters.{name}", f"there is no parameter {name!r}; known are {known}")
+        try:
+            settings = msgspec.convert(candidate.parameters, PolicySettings)
+        except msgspec.ValidationError as error:
+            problem, _, place = str(error).partition(" - at `$")
+            raise CandidateRefused(f"$.parameters{place.rstrip('`')}", problem) from None
+        try:
+            self._policy = POLICIES[candidate.policy](settings, np.random.default_rng(seed))
+        except ValueError as error:
+            raise CandidateRefused("$.parameters", str(error)) from None
+
+    def shares(self, decision: LoggedDecision) -> dict[str, float]:
+        """The probability with which each gateway would have been put first."""
+        ranking = self._policy.rank(decision.context, decision.eligible, decision.at)
+        return {ranked.gateway: ranked.propensity for ranked in ranking.candidates}
+
+    def learn(self, decision: LoggedDecision) -> None:
+        """Take in an outcome that has become known."""
+        if decision.succeeded is None or decision.known_at is None:
+            return
+        context = decision.context
+        outcome = Outcome(
+            gateway=decision.gateway,
+            method=context.method,
+            issuer=context.issuer,
+            network=context.network,
+            at=decision.at,
+            succeeded=float(decision.succeeded),
+            failed=float(not decision.succeeded),
+        )
+        self._policy.learn(outcome, decision.known_at)

@@ -1,0 +1,170 @@
+"""Estimates of a policy's success from decisions of another policy: arrays in, estimates with intervals out.
+
+Every decision carries the probability (propensity) with which its gateway was put first. A candidate policy that would
+have put it first with another probability is judged by weighting the decision with the ratio of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+import numpy as np
+from scipy.stats import norm
+
+from ml.experiments.intervals import CONFIDENCE_ALPHA, Interval
+
+ESS_MIN: Final = 1_000.0
+"""Below so many effective decisions there is no answer: at 95 % success the interval would be 3 points wide."""
+
+UNSUPPORTED_MAX: Final = 0.01
+"""So much of what the candidate would have done may be something that the logged policy could not do. Nothing is known
+about this part, so the interval grows by it; beyond a point of success there is no answer."""
+
+
+class Weighted(msgspec.Struct, frozen=True):
+    """Decisions whose outcome is known, as arrays of one length.
+
+    Attributes:
+        weights: candidate's probability of the gateway that was used, divided by its propensity, >= 0.
+        rewards: 1 succeeded, 0 failed.
+        predicted_used: what a model that knew only earlier outcomes said of the gateway that was used, 0 to 1.
+        predicted_candidate: what it said of the candidate's choice, on average over the candidate's probabilities.
+        unsupported: the candidate's probability of gateways whose propensity was 0.
+    """
+
+    weights: np.ndarray
+    rewards: np.ndarray
+    predicted_used: np.ndarray
+    predicted_candidate: np.ndarray
+    unsupported: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> Weighted:
+        """Some of the decisions."""
+        return Weighted(*(getattr(self, name)[chosen] for name in self.__struct_fields__))
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
+    """No answer, and what is missing."""
+
+    why: str
+    decisions: int
+    effective: float
+    unsupported: float
+
+
+class Estimates(msgspec.Struct, frozen=True, kw_only=True, tag="estimated"):
+    """What the candidate would have achieved; all shares of success, 0 to 1, all intervals 95 %.
+
+    Attributes:
+        decisions: with a known outcome.
+        effective: effective sample size, (sum of weights)² / sum of squared weights.
+        unsupported: share of the candidate's choices that the logged policy could not have made.
+        snips: self-normalised inverse propensity score; the figure to go by.
+        ips: inverse propensity score.
+        doubly_robust: a model of success, corrected by the weighted errors that it made.
+        observed: what really happened.
+        gain: ``snips`` less ``observed``.
+    """
+
+    decisions: int
+    effective: float
+    unsupported: float
+    snips: Interval
+    ips: Interval
+    doubly_robust: Interval
+    observed: Interval
+    gain: Interval
+
+
+def effective_size(weights: np.ndarray) -> float:
+    """How many equally weighted decisions say as much as these.
+
+    >>> effective_size(np.array([1.0, 1.0, 0.0, 0.0]))
+    2.0
+    """
+    squares = float(np.square(weights).sum())
+    return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def estimate(data: Weighted, *, alpha: float = CONFIDENCE_ALPHA) -> Estimates | Refused:
+    """Estimate the candidate's success, or say why that cannot be done.
+
+    The interval of ``snips`` is Wilson's, at the number of payments that would give its variance (linearised, as of a
+    ratio): near 100 % success, where payment rates lie, an interval of estimate ± deviations misses too often on one
+    side. ``gain`` and the other two have a normal interval. All intervals also hold what the unsupported part may hide.
+
+    Args:
+        data: the decisions.
+        alpha: share of intervals that may miss the true value, 0..1.
+    Source: Swaminathan and Joachims (2015), NeurIPS 28 (SNIPS); Dudík et al. (2011), ICML (doubly robust); Wilson
+        (1927). Coverage against a known truth is measured in benchmarks/policy_evaluation.py.
+    """
+    count = len(data.weights)
+    effective = effective_size(data.weights)
+    unsupported = float(data.unsupported.mean()) if count else 0.0
+    if unsupported > UNSUPPORTED_MAX:
+        return _refused(
+            f"{unsupported:.1%} of the candidate's choices could not have been made by what was logged "
+            f"(at most {UNSUPPORTED_MAX:.0%}); let an experiment arm try them first",
+            count, effective, unsupported,
+        )  # fmt: skip
+    if effective < ESS_MIN:
+        return _refused(
+            f"the {count:,} decisions say as much about this candidate as {effective:,.0f} of its own would, "
+            f"at least {ESS_MIN:,.0f} are needed; look further back, or explore more",
+            count, effective, unsupported,
+        )  # fmt: skip
+    weights, rewards = data.weights, data.rewards
+    quantile = float(norm.ppf(1 - alpha / 2))
+    total = float(weights.sum())
+    value = float(weights @ rewards) / total
+    pull = weights * (rewards - value) * (count / total)  # how much each decision pulls at the ratio
+    observed = float(rewards.mean())
+    corrected = data.predicted_candidate + weights * (rewards - data.predicted_used)
+    gain = _normal(pull - (rewards - observed), quantile, centre=value - observed)
+    return Estimates(
+        decisions=count,
+        effective=effective,
+        unsupported=unsupported,
+        snips=_hiding(_wilson(value, _variance(pull), effective, quantile), unsupported),
+        ips=_hiding(_clipped(_normal(weights * rewards, quantile)), unsupported),
+        doubly_robust=_hiding(_clipped(_normal(corrected, quantile)), unsupported),
+        observed=_wilson(observed, _variance(rewards), float(count), quantile),
+        gain=Interval(gain.estimate, gain.low - unsupported, gain.high + unsupported),
+    )
+
+
+def _refused(why: str, decisions: int, effective: float, unsupported: float) -> Refused:
+    return Refused(why=why, decisions=decisions, effective=effective, unsupported=unsupported)
+
+
+def _variance(parts: np.ndarray) -> float:
+    """Of the mean of these."""
+    return float(np.var(parts, ddof=1)) / len(parts)
+
+
+def _normal(parts: np.ndarray, quantile: float, *, centre: float | None = None) -> Interval:
+    centre = float(parts.mean()) if centre is None else centre
+    reach = quantile * math.sqrt(_variance(parts))
+    return Interval(centre, centre - reach, centre + reach)
+
+
+def _clipped(interval: Interval) -> Interval:
+    return Interval(interval.estimate, max(0.0, interval.low), min(1.0, interval.high))
+
+
+def _hiding(interval: Interval, unsupported: float) -> Interval:
+    """Widen by a part of the choices of which nothing is known: all of it may fail, or succeed."""
+    low, high = interval.low * (1 - unsupported), interval.high * (1 - unsupported) + unsupported
+    return Interval(interval.estimate, low, high)
+
+
+def _wilson(value: float, variance: float, effective: float, quantile: float) -> Interval:
+    """Wilson's interval of a rate whose estimate has this variance; without any variance that of ``effective``."""
+    payments = value * (1 - value) / variance if variance > 0 and 0 < value < 1 else effective
+    spread = quantile**2 / payments
+    centre = (value + spread / 2) / (1 + spread)
+    reach = math.sqrt(spread * (value * (1 - value) + spread / 4)) / (1 + spread)
+    return Interval(value, max(0.0, centre - reach), min(1.0, centre + reach))

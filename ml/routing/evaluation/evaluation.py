@@ -1,0 +1,148 @@
+"""Judges a candidate policy on logged decisions: as a whole, and by segment."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import msgspec
+import numpy as np
+
+from ml.experiments.intervals import Interval
+from ml.routing.evaluation.estimators import Estimates, Refused, Weighted, estimate
+from ml.routing.evaluation.logged import LoggedDecision
+from ml.routing.evaluation.success_model import SuccessModel
+
+SEGMENTS: Final = ("method", "issuer", "network", "country")
+SEGMENT_VALUES_MAX: Final = 12
+"""Values of each kind that are looked at, the most frequent ones."""
+
+
+class Judged(Protocol):
+    """What is judged: it tells its probabilities, and hears outcomes when they become known."""
+
+    def shares(self, decision: LoggedDecision) -> dict[str, float]:
+        """The probability with which each gateway would have been put first."""
+
+    def learn(self, decision: LoggedDecision) -> None:
+        """Take in an outcome that has become known."""
+
+
+class SegmentEvaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of the payments."""
+
+    kind: str
+    value: str
+    result: Estimates | Refused
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a candidate would have achieved.
+
+    Attributes:
+        result: over all decisions with a known outcome.
+        if_unknown: ``snips`` if all payments whose outcome is not known had failed, and if all had succeeded; None:
+            there is no answer.
+        unknown: decisions whose outcome is not known.
+        taught: decisions before the ones that are judged, from which the candidate only learned.
+        first_choices: share of payments that the candidate would have put first at each gateway.
+        logged_choices: the same, as it was.
+    """
+
+    result: Estimates | Refused
+    if_unknown: Interval | None
+    unknown: int
+    taught: int
+    segments: list[SegmentEvaluation]
+    first_choices: dict[str, float]
+    logged_choices: dict[str, float]
+
+
+def evaluate(decisions: Iterable[LoggedDecision], candidate: Judged, *, judge_from: float = 0.0) -> Evaluation:
+    """Judge a candidate.
+
+    The candidate is asked about each decision in the order of time, and hears each outcome when it became known. So
+    what it does at any moment depends on the past alone, as it would have done, and the estimates stay free of bias.
+
+    Args:
+        decisions: of first attempts, oldest first; each with a propensity > 0 of the gateway that was put first.
+        candidate: what is judged.
+        judge_from: earlier decisions only teach, seconds since the epoch.
+    """
+    log = _Log()
+    model = SuccessModel()
+    waiting: list[tuple[float, int, LoggedDecision]] = []
+    taught = 0
+    for number, decision in enumerate(decisions):
+        while waiting and waiting[0][0] <= decision.at:
+            _, _, known = heapq.heappop(waiting)
+            candidate.learn(known)
+            model.learn(known)
+        if decision.at < judge_from:
+            taught += 1
+        else:
+            log.add(decision, candidate.shares(decision), model)
+        if decision.known_at is not None:
+            heapq.heappush(waiting, (decision.known_at, number, decision))
+    return log.evaluation(taught)
+
+
+class _Log:
+    """Collects what the estimates need, decision by decision."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, float, float, float, float]] = []
+        self._parts: dict[str, list[str]] = {kind: [] for kind in SEGMENTS}
+        self._candidate: Counter[str] = Counter()
+        self._logged: Counter[str] = Counter()
+
+    def add(self, decision: LoggedDecision, shares: dict[str, float], model: SuccessModel) -> None:
+        expected = {name: model.expected(decision, name) for name in decision.eligible}
+        possible = dict(zip(decision.eligible, decision.propensities, strict=True))
+        self._rows.append(
+            (
+                shares.get(decision.gateway, 0.0) / decision.propensity,
+                np.nan if decision.succeeded is None else float(decision.succeeded),
+                expected[decision.gateway],
+                sum(share * expected[name] for name, share in shares.items()),
+                sum(share for name, share in shares.items() if possible[name] <= 0.0),
+            )
+        )
+        for kind, values in self._parts.items():
+            values.append(getattr(decision.context, kind) or "none")
+        self._logged[decision.gateway] += 1
+        self._candidate.update(shares)
+
+    def evaluation(self, taught: int) -> Evaluation:
+        rows = np.array(self._rows).reshape(-1, 5)
+        known = ~np.isnan(rows[:, 1])
+        data = Weighted(*rows[known].T)
+        result = estimate(data)
+        return Evaluation(
+            result=result,
+            if_unknown=_bounds(rows) if isinstance(result, Estimates) else None,
+            unknown=int((~known).sum()),
+            taught=taught,
+            segments=list(self._segments(data, known)),
+            first_choices=_shares(self._candidate, len(rows)),
+            logged_choices=_shares(self._logged, len(rows)),
+        )
+
+    def _segments(self, data: Weighted, known: np.ndarray) -> Iterable[SegmentEvaluation]:
+        for kind, names in self._parts.items():
+            values = np.array(names, dtype=str)[known]
+            for value, _ in Counter(values.tolist()).most_common(SEGMENT_VALUES_MAX):
+                yield SegmentEvaluation(kind=kind, value=value, result=estimate(data.of(values == value)))
+
+
+def _bounds(rows: np.ndarray) -> Interval:
+    weights, rewards = rows[:, 0], rows[:, 1]
+    low, high = (float(weights @ np.nan_to_num(rewards, nan=fill) / weights.sum()) for fill in (0.0, 1.0))
+    known = ~np.isnan(rewards)
+    return Interval(float(weights[known] @ rewards[known] / weights[known].sum()), low, high)
+
+
+def _shares(counts: Counter[str], total: int) -> dict[str, float]:
+    return {name: count / total for name, count in sorted(counts.items())}

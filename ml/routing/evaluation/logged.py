@@ -1,0 +1,34 @@
+"""One decision as it was logged, with what became of its payment."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ml.routing.context import RoutingContext
+
+
+class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision on the first attempt of an order.
+
+    Attributes:
+        at: when it was made, seconds since the epoch.
+        context: the payment.
+        eligible: gateways that could have been put first.
+        propensities: probability of each of them to be put first; they add up to 1.
+        gateway: the one that was.
+        succeeded: how the attempt there ended; None: that is not known.
+        known_at: since when that is known, seconds since the epoch; None: it is not.
+    """
+
+    at: float
+    context: RoutingContext
+    eligible: tuple[str, ...]
+    propensities: tuple[float, ...]
+    gateway: str
+    succeeded: bool | None = None
+    known_at: float | None = None
+
+    @property
+    def propensity(self) -> float:
+        """Of the gateway that was put first."""
+        return self.propensities[self.eligible.index(self.gateway)]

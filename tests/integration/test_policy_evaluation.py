@@ -1,0 +1,97 @@
+"""``ipa policy evaluate`` on decisions and attempts in a real store."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from messaging.contracts import RankedGateway, RecordedAttempt, RouteAdvised, RouteRequested
+from storage.attempts import AttemptChange, AttemptState, ReportEntry, record_changes
+from storage.database import Database
+from storage.decisions import write_decisions
+from storage.read_models.logged_decisions import read_decision_log
+from tests.integration.test_commands import ipa
+
+RATES = {"alpha": 0.95, "bravo": 0.85}
+DECISIONS = 2_600
+
+
+async def fill(database: Database, now: datetime) -> dict[str, list[bool]]:
+    """Evenly dealt out decisions; some not followed, pending, or on a later attempt. Returns: outcomes by gateway."""
+    stream, won = random.Random(5), {name: [] for name in RATES}
+    decided, changes = [], []
+    for number in range(DECISIONS):
+        at = now - timedelta(seconds=DECISIONS - number)
+        first, second = stream.sample(sorted(RATES), 2)
+        ranking = [
+            RankedGateway(
+                gateway=name, expected_success=0.9, success_low=0.8, success_high=1.0, propensity=0.5, reason=""
+            )
+            for name in (first, second)
+        ]
+        order = f"ord_{number}"
+        asked = RouteRequested(
+            request_id=f"req_{number}", order_id=order, requested_at=at, method="card", amount_minor=100,
+            currency="INR", attempt_number=2 if number % 100 == 1 else 1,
+        )  # fmt: skip
+        told = RouteAdvised(
+            decision_id=f"dec_{number}", request_id=asked.request_id, order_id=order, advised_at=at,
+            ranking=ranking, policy="uniform", reason="",
+        )  # fmt: skip
+        decided.append((asked, told))
+        if number % 100 == 2:
+            continue  # nobody paid
+        paid = stream.random() < RATES[first]
+        status = "pending" if number % 100 == 3 else "succeeded" if paid else "failed"
+        attempt = RecordedAttempt(
+            attempt_id=f"att_{number}", order_id=order, gateway=second if number % 100 == 4 else first, method="card",
+            issuer="harbour_bank", status=status, amount_minor=100, currency="INR", attempted_at=at, occurred_at=at,
+            decision_id=told.decision_id,
+        )  # fmt: skip
+        entry = ReportEntry(event_id=f"evt_{number}", status=status, occurred_at=at, received_at=now)
+        changes.append(AttemptChange(before=None, after=AttemptState(attempt=attempt, history=(entry,), revision=1)))
+        if number % 100 not in (1, 3, 4):
+            won[first].append(paid)
+    await write_decisions(database, decided)
+    await record_changes(database, changes, [], now=now, slot=0)
+    return won
+
+
+async def test_a_policy_is_judged_on_what_is_stored(
+    database: Database, amqp_url: str, mongo_url: str, tmp_path: Path
+) -> None:
+    """A fixed gateway gets the rate of the payments that went there; what cannot be used is counted with its reason."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    won = await fill(database, now)
+    log = await read_decision_log(database, now - timedelta(days=1), now + timedelta(days=1))
+    assert log.complete
+    assert len(log.decisions) == DECISIONS - 3 * DECISIONS // 100
+    assert set(log.left_out.values()) == {DECISIONS // 100}
+    assert len(log.left_out) == 3
+    assert sum(each.succeeded is None for each in log.decisions) == DECISIONS // 100
+    few = await read_decision_log(database, now - timedelta(days=1), now + timedelta(days=1), limit=100)
+    assert not few.complete
+    assert few.decisions[-1] == log.decisions[-1]
+
+    file = tmp_path / "candidate.yaml"
+    file.write_text("policy: fixed_order\nparameters:\n  order: [alpha, bravo]\n", encoding="utf-8")
+    here = {"IPA_MONGO_URL": mongo_url, "IPA_STORE__DATABASE": database.name}
+    done = ipa(amqp_url, "policy", "evaluate", str(file), "--json", **here)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["evaluation"]
+    assert found["result"]["snips"]["estimate"] == pytest.approx(sum(won["alpha"]) / len(won["alpha"]))
+    assert found["result"]["gain"]["low"] > 0
+    shown = ipa(amqp_url, "policy", "evaluate", str(file), **here)
+    assert "left out: 26 (no attempt followed)" in shown.stdout
+    none = ipa(amqp_url, "policy", "evaluate", str(file), "--since", "5m", **here)
+    assert none.returncode == 3
+    assert "no answer" in none.stdout
+    file.write_text("policy: clever\n", encoding="utf-8")
+    wrong = ipa(amqp_url, "policy", "evaluate", str(file), **here)
+    assert wrong.returncode not in (0, 3)
+    assert f"{file}:1" in wrong.stderr
+    assert "known are" in wrong.stderr

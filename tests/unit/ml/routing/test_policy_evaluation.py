@@ -1,0 +1,225 @@
+"""Judging a policy on decisions of another one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ml.routing.context import RoutingContext
+from ml.routing.evaluation.candidate import Candidate, CandidateRefused, JudgedPolicy
+from ml.routing.evaluation.estimators import Estimates, Refused, Weighted, effective_size, estimate
+from ml.routing.evaluation.evaluation import evaluate
+from ml.routing.evaluation.logged import LoggedDecision
+from ml.routing.evaluation.success_model import SuccessModel
+
+GATEWAYS = ("alpha", "bravo", "charlie")
+RATES = np.array([0.97, 0.92, 0.88])
+
+
+def weighted(
+    rng: np.random.Generator, count: int, logged: np.ndarray, wanted: np.ndarray, rates: np.ndarray = RATES
+) -> Weighted:
+    """Decisions of a policy with fixed shares, and a candidate with others."""
+    used = rng.choice(len(logged), count, p=logged)
+    rewards = (rng.random(count) < rates[used]).astype(float)
+    guess = rates * 0.9
+    return Weighted((wanted / logged)[used], rewards, guess[used], np.full(count, wanted @ guess), np.zeros(count))
+
+
+def logged(number: int, gateway: str = "alpha", **changed: object) -> LoggedDecision:
+    """A decision in second ``number`` that dealt out evenly, known a second later."""
+    fields: dict[str, object] = {
+        "at": float(number),
+        "context": RoutingContext(method="card", issuer="harbour_bank", country="IN"),
+        "eligible": GATEWAYS,
+        "propensities": (1 / 3, 1 / 3, 1 / 3),
+        "gateway": gateway,
+        "succeeded": True,
+        "known_at": number + 1.0,
+    }
+    return LoggedDecision(**fields | changed)  # type: ignore[arg-type]
+
+
+def many(rng: np.random.Generator, count: int, **changed: object) -> list[LoggedDecision]:
+    """Evenly dealt out decisions with outcomes by RATES."""
+    used = rng.integers(len(GATEWAYS), size=count)
+    won = rng.random(count) < RATES[used]
+    return [
+        logged(number, GATEWAYS[gateway], succeeded=bool(paid), **changed)
+        for number, (gateway, paid) in enumerate(zip(used, won, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("wanted", [(0.9, 0.05, 0.05), (0.0, 1.0, 0.0), (0.3, 0.3, 0.4)])
+def test_intervals_hold_the_truth_as_often_as_they_say(wanted: tuple[float, ...]) -> None:
+    """Over 1,500 logs near the floor of the sample size, each interval misses about 5 in 100, never 7."""
+    share, shares = np.array([0.5, 0.3, 0.2]), np.array(wanted)
+    truth, misses = float(shares @ RATES), np.zeros(4)
+    rounds = 1_500
+    for seed in range(rounds):
+        result = estimate(weighted(np.random.default_rng([seed, 5]), 4_000, share, shares))
+        assert isinstance(result, Estimates)
+        gain = truth - float(share @ RATES)
+        for place, (interval, target) in enumerate(
+            ((result.snips, truth), (result.ips, truth), (result.doubly_robust, truth), (result.gain, gain))
+        ):
+            misses[place] += not interval.low <= target <= interval.high
+    assert (misses / rounds < 0.07).all(), misses
+    assert misses[0] / rounds > 0.02  # nor are they so wide that they say nothing
+
+
+def test_estimates_are_what_the_formulas_say() -> None:
+    """By hand: IPS is the mean of weighted rewards, SNIPS divides by the weights, DR corrects the model's errors."""
+    count = 6_000
+    weights = np.tile([2.0, 0.5, 0.5], count // 3)
+    rewards = np.tile([1.0, 0.0, 1.0, 1.0, 1.0, 0.0], count // 6)
+    used, wanted = np.tile([0.8, 0.4, 0.4], count // 3), np.full(count, 0.7)
+    result = estimate(Weighted(weights, rewards, used, wanted, np.zeros(count)))
+    assert isinstance(result, Estimates)
+    assert result.ips.estimate == pytest.approx(np.mean(weights * rewards))
+    assert result.snips.estimate == pytest.approx((weights * rewards).sum() / weights.sum())
+    assert result.doubly_robust.estimate == pytest.approx(np.mean(wanted + weights * (rewards - used)))
+    assert result.observed.estimate == pytest.approx(rewards.mean())
+    assert result.gain.estimate == pytest.approx(result.snips.estimate - rewards.mean())
+    assert result.effective == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+
+
+def test_with_equal_weights_it_is_the_plain_rate_with_wilsons_interval() -> None:
+    """A candidate that does what was logged gets the observed rate and its ordinary interval."""
+    from ml.experiments.intervals import Interval, Proportion, wilson_interval
+
+    rewards = np.zeros(2_000)
+    rewards[:1_900] = 1.0
+    flat = np.ones(2_000)
+    result = estimate(Weighted(flat, rewards, flat, flat, np.zeros(2_000)))
+    ordinary = wilson_interval(Proportion(1_900, 2_000))
+    assert isinstance(result, Estimates)
+    assert isinstance(ordinary, Interval)
+    assert (result.snips.low, result.snips.high) == pytest.approx((ordinary.low, ordinary.high), abs=1e-5)
+    assert result.gain.estimate == pytest.approx(0.0, abs=1e-12)
+
+
+def test_too_few_effective_decisions_are_refused() -> None:
+    """Many decisions with nearly all weight on a few are few decisions; the refusal says how many."""
+    rng = np.random.default_rng(3)
+    few = estimate(weighted(rng, 20_000, np.array([0.96, 0.02, 0.02]), np.array([0.0, 0.0, 1.0])))
+    assert isinstance(few, Refused)
+    assert few.effective < 1_000 <= few.decisions
+    assert "at least 1,000 are needed" in few.why
+    assert effective_size(np.zeros(3)) == 0.0
+    none = np.zeros(0)
+    assert isinstance(estimate(Weighted(none, none, none, none, none)), Refused)
+
+
+def test_what_was_never_possible_is_not_judged() -> None:
+    """A candidate that wants a gateway with propensity 0 is refused; a trace of it widens the interval."""
+    rng = np.random.default_rng(4)
+    data = weighted(rng, 8_000, np.array([0.5, 0.3, 0.2]), np.array([0.5, 0.3, 0.2]))
+    whole = estimate(data)
+    traced = estimate(Weighted(data.weights, data.rewards, data.predicted_used, data.predicted_candidate,
+                               np.full(8_000, 0.005)))  # fmt: skip
+    refused = estimate(Weighted(data.weights, data.rewards, data.predicted_used, data.predicted_candidate,
+                                np.full(8_000, 0.05)))  # fmt: skip
+    assert isinstance(whole, Estimates)
+    assert isinstance(traced, Estimates)
+    assert traced.snips.low < whole.snips.low
+    assert traced.snips.high > whole.snips.high
+    assert isinstance(refused, Refused)
+    assert "5.0% of the candidate's choices" in refused.why
+
+
+def test_a_fixed_order_is_judged_by_the_payments_that_went_there() -> None:
+    """On evenly dealt out decisions, a fixed first gateway gets exactly that gateway's own rate."""
+    decisions = many(np.random.default_rng(1), 3_600)
+    found = evaluate(decisions, JudgedPolicy(Candidate(policy="fixed_order", parameters={"order": ["bravo"]})))
+    there = [each.succeeded for each in decisions if each.gateway == "bravo"]
+    assert isinstance(found.result, Estimates)
+    assert found.result.snips.estimate == pytest.approx(np.mean(there))  # type: ignore[arg-type]
+    assert found.result.effective == pytest.approx(len(there))
+    assert found.first_choices == pytest.approx({"alpha": 0.0, "bravo": 1.0, "charlie": 0.0})
+
+
+def test_a_learning_candidate_never_hears_an_outcome_early() -> None:
+    """At each decision the candidate knows exactly the outcomes that were known then, also late ones."""
+    rng = np.random.default_rng(2)
+    decisions = [
+        logged(number, known_at=None if number % 7 == 0 else number + float(rng.integers(1, 400)))
+        for number in range(500)
+    ]
+    heard: list[LoggedDecision] = []
+
+    class Listener:
+        def shares(self, decision: LoggedDecision) -> dict[str, float]:
+            due = {each.at for each in decisions if each.known_at is not None and each.known_at <= decision.at}
+            assert {each.at for each in heard} == due
+            return {"alpha": 1.0}
+
+        def learn(self, decision: LoggedDecision) -> None:
+            heard.append(decision)
+
+    evaluate(decisions, Listener())
+    assert len({each.at for each in heard}) == len(heard)
+
+
+def test_unknown_outcomes_are_counted_and_bounded() -> None:
+    """Payments without an outcome are left out of the estimate, and the bounds say what they may hide."""
+    known = many(np.random.default_rng(6), 3_000)
+    unknown = [logged(3_000 + n, GATEWAYS[n % 3], succeeded=None, known_at=None) for n in range(300)]
+    found = evaluate([*known, *unknown], JudgedPolicy(Candidate(policy="uniform")))
+    assert found.unknown == 300
+    assert isinstance(found.result, Estimates)
+    assert found.result.decisions == 3_000
+    assert found.if_unknown is not None
+    won = sum(bool(each.succeeded) for each in known)
+    assert (found.if_unknown.low, found.if_unknown.high) == pytest.approx((won / 3_300, (won + 300) / 3_300))
+
+
+def test_segments_have_answers_and_refusals_of_their_own() -> None:
+    """Each value of each kind is judged alone: a thin one is refused while the whole is not."""
+    rng = np.random.default_rng(8)
+    thin = RoutingContext(method="upi", issuer="meadow_bank", country="IN")
+    decisions = many(rng, 2_500) + many(rng, 200, context=thin)
+    decisions.sort(key=lambda each: each.at)
+    found = evaluate(decisions, JudgedPolicy(Candidate(policy="uniform")))
+    by_name = {(each.kind, each.value): each.result for each in found.segments}
+    assert isinstance(by_name["method", "card"], Estimates)
+    assert isinstance(by_name["method", "upi"], Refused)
+    assert by_name["network", "none"] == found.result
+
+
+def test_earlier_decisions_only_teach() -> None:
+    """Before ``judge_from`` the candidate learns and is not judged; then it knows which gateway is best."""
+    decisions = many(np.random.default_rng(9), 9_000)
+    found = evaluate(decisions, JudgedPolicy(Candidate(policy="best_fixed")), judge_from=4_500.0)
+    assert found.taught == 4_500
+    assert isinstance(found.result, Estimates)
+    assert found.result.decisions == 4_500
+    assert found.first_choices["alpha"] > 0.99
+
+
+def test_the_model_is_drawn_to_what_it_knows() -> None:
+    """Thin cells borrow from their gateway; the gateway from all."""
+    model = SuccessModel()
+    for number in range(400):
+        model.learn(logged(number, "alpha"))
+        model.learn(logged(number, "bravo", succeeded=False))
+    elsewhere = logged(1, context=RoutingContext(method="upi"))
+    assert model.expected(logged(1), "alpha") > 0.95 > model.expected(elsewhere, "alpha") > 0.85
+    assert model.expected(logged(1), "bravo") < 0.05
+    assert 0.4 < model.expected(logged(1), "charlie") < 0.6
+
+
+@pytest.mark.parametrize(
+    ("candidate", "place"),
+    [
+        (Candidate(policy="clever"), "$.policy"),
+        (Candidate(policy="uniform", parameters={"sorder": 1}), "$.parameters.sorder"),
+        (Candidate(policy="adaptive", parameters={"exploration_floor": ["x"]}), "$.parameters.exploration_floor"),
+        (Candidate(policy="adaptive", parameters={"memory_half_life_s": 0.0}), "$.parameters"),
+    ],
+)
+def test_a_candidate_that_cannot_be_is_refused_with_its_place(candidate: Candidate, place: str) -> None:
+    """The mistake is named, and where it stands."""
+    with pytest.raises(CandidateRefused) as refused:
+        JudgedPolicy(candidate)
+    assert refused.value.place == place
