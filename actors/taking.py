@@ -75,6 +75,6 @@ class Taking:
                 self._careful = False
             return [delivery]
         if self._consumer is None:
-            prefetch = min(65_535, 2 * self._batch.size_max)
+            prefetch = min(65_535, 4 * self._batch.size_max)
             self._consumer = await self._channel.consume(self._queue, prefetch=prefetch)
         return await self._consumer.take(self._batch.size_max, self._batch.wait_ms_max)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from messaging.card_data import refuse_card_data
+from messaging.card_data import Ordinary, refuse_card_data
 from messaging.consumer import Delivery
 from messaging.contracts import Message
 from messaging.errors import MessageMalformed
@@ -41,6 +41,7 @@ class Decoder:
             union = union | kind
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union)
         self._from_outside = from_outside
+        self._ordinary = Ordinary(["type", *(name for kind in kinds for name in kind.__struct_encode_fields__)])
 
     def decode(self, delivery: Delivery) -> Message:
         """Read one delivery.
@@ -50,7 +51,8 @@ class Decoder:
             CardDataRefused: it holds card data; nothing of it may be kept.
         """
         if self._from_outside:
-            refuse_card_data(delivery.body, delivery.envelope.headers, delivery.envelope.texts())
+            envelope = delivery.envelope
+            refuse_card_data(delivery.body, envelope.headers, envelope.texts(), ordinary=self._ordinary)
             if len(delivery.body) > OUTSIDE_BYTES_MAX:
                 raise MessageMalformed(
                     f"the body has {len(delivery.body)} bytes, at most {OUTSIDE_BYTES_MAX} are taken"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -16,9 +16,6 @@ from storage.errors import StoreConflict, translated
 from storage.outbox import write_outbox
 from storage.rollups import Sums, write_sums
 from storage.writing import write_many
-
-MOMENTS: Final = (datetime,)
-"""What MongoDB takes as it is."""
 
 
 class ReportEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,13 +94,11 @@ async def _write_attempts(database: Database, changes: Sequence[AttemptChange], 
 
 def attempt_document(state: AttemptState) -> Document:
     """An attempt as it lies in MongoDB. What is not known of it is left out, but for what queries ask for."""
-    attempt = state.attempt
-    document: Document = {"_id": attempt.attempt_id, **msgspec.to_builtins(attempt, builtin_types=MOMENTS)}
-    del document["attempt_id"]
-    document.pop("status_previous", None)
-    document["issuer"] = attempt.issuer
-    document["attempt_number"] = attempt.attempt_number
-    document["history"] = msgspec.to_builtins(state.history, builtin_types=MOMENTS)
+    fields = msgspec.structs.asdict(state.attempt)
+    del fields["status_previous"]
+    document: Document = {"_id": fields.pop("attempt_id")}
+    document.update((name, value) for name, value in fields.items() if value is not None)
+    document["history"] = [msgspec.structs.asdict(entry) for entry in state.history]
     document["revision"] = state.revision
     document[KEPT_SINCE] = state.history[0].received_at
     return document

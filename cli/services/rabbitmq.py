@@ -209,7 +209,7 @@ class PrivateRabbitMQ:
             "RABBITMQ_DIST_PORT": str(self.ports["distribution"]),
             "ERL_EPMD_PORT": str(self.ports["epmd"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none",
             # The script then becomes the Erlang machine instead of keeping a shell in between: one process to end.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
