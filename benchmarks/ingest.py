@@ -76,7 +76,7 @@ class Bench:
         file = self._services.directory / "load.msgpack"
         file.write_bytes(msgspec.msgpack.encode(load))
         with self._processes(f"{name}{self._count}", name, replicas, environment) as processes:
-            self._wait_for_consumers(environment["IPA_AMQP_URL"], replicas)
+            self._wait_for_consumers(environment["IPA_AMQP_URL"], replicas, f"{name}{self._count}.0")
             cpu = sum(cpu_s(process.pid) for process in processes)
             store_cpu = cpu_s(self._services.store.pid or 0)
             generator = self._services.start(
@@ -126,11 +126,11 @@ class Bench:
             time.sleep(0.02)
         return time.time()
 
-    def _wait_for_consumers(self, url: str, replicas: int) -> None:
+    def _wait_for_consumers(self, url: str, replicas: int, log: str) -> None:
         until = time.time() + 60
         while self._declared(url).consumer_count < replicas:
             if time.time() > until:
-                raise RuntimeError("a consumer did not start")
+                raise RuntimeError(f"a consumer did not start; it said: {self._services.log_of(log)}")
             time.sleep(0.1)
 
     def _ready(self, url: str) -> int:
