@@ -22,6 +22,7 @@ from storage.read_models.history_cube import HistoryCube
 from storage.users import User, add_user, any_user
 from storage.web_sessions import declare_web_sessions
 from web.dashboard.sessions import SharedSessions
+from web.evaluating import evaluator
 from web.head_of_line import HeadOfLine
 from web.keys import (
     CLIENT,
@@ -72,7 +73,7 @@ def make_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(secured)
     set_up_templates(app)
     add_routes(app, with_incidents=settings.web.demo_control_url is not None)
-    app.cleanup_ctx.extend([_executor, _client, _head, _database])
+    app.cleanup_ctx.extend([_executor, _client, _head, _database, evaluator])
     return app
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import ClientSession, web
 
@@ -20,9 +20,13 @@ from web.identity import Identity
 from web.rate_limit import FailureLimiter
 from web.recent import RecentReads
 
+if TYPE_CHECKING:
+    from web.evaluating import Evaluator
+
 SETTINGS: Final = web.AppKey("settings", Settings)
 DATABASE: Final = web.AppKey("database", Database)
 CLIENT: Final = web.AppKey("client", ClientSession)
+EVALUATOR: Final[web.AppKey[Evaluator]] = web.AppKey("evaluator")
 EXECUTOR: Final = web.AppKey("executor", Executor)
 LIMITER: Final = web.AppKey("limiter", FailureLimiter)
 GATEWAYS: Final = web.AppKey("gateways", Mapping[str, Gateway])

@@ -31,6 +31,7 @@ NAVIGATION: Final[tuple[tuple[str, str, Permission], ...]] = (
     ("/codes", "Failure codes", "read"),
     ("/shoppers", "Shoppers", "read"),
     ("/routing", "Routing", "read"),
+    ("/policies", "Policies", "read"),
     ("/gateways", "Gateways", "read"),
     ("/anomalies", "Anomalies", "read"),
     ("/experiments", "Experiments", "read"),

@@ -10,7 +10,20 @@ from aiohttp import web
 from web.api.topics import OPERATIONS, api_routes
 from web.live_proxy import live
 from web.metrics import metrics
-from web.pages import acting, desk, gateways, incidents, insight, login, payments, people, replay, standing, trends
+from web.pages import (
+    acting,
+    desk,
+    gateways,
+    incidents,
+    insight,
+    login,
+    payments,
+    people,
+    policies,
+    replay,
+    standing,
+    trends,
+)
 from web.probes import livez, readyz
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -24,6 +37,7 @@ PAGES: Final = (
     "/codes",
     "/shoppers",
     "/routing",
+    "/policies",
     "/gateways",
     "/anomalies",
     "/experiments",
@@ -72,6 +86,7 @@ def add_routes(app: web.Application, *, with_incidents: bool = False) -> None:
         web.get("/codes",                          insight.codes),
         web.get("/shoppers",                       insight.shoppers),
         web.get("/routing",                        standing.routing),
+        web.get("/policies",                       policies.policies),
         web.get("/gateways",                       gateways.gateways),
         web.get("/anomalies",                      standing.anomalies),
         web.get("/anomalies/{anomaly_id}",         desk.one_anomaly),

@@ -1,0 +1,40 @@
+"""Off-policy evaluation: what another routing policy would have achieved on the decisions that are stored."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from msgspec import Meta, field
+
+from ml.routing.evaluation.candidate import Candidate, CandidateRefused
+from web.api.operation import Call, Operation, Params, Problem
+from web.evaluating import Busy, JudgedLog
+from web.keys import EVALUATOR
+
+BUSY = "Another policy is being judged; that takes some seconds. Ask again then."
+
+
+class PolicyParams(Params, frozen=True, kw_only=True):
+    """Which policy, over how many days, and for ``fixed_order`` which gateways in which order."""
+
+    policy: Annotated[str, Meta(min_length=1, max_length=40)]
+    order: Annotated[list[Annotated[str, Meta(min_length=1, max_length=60)]], Meta(max_length=50)] = field(default_factory=list)
+    days: Annotated[int, Meta(ge=1, le=31)] = 7
+
+
+async def judged(call: Call, params: PolicyParams) -> JudgedLog:
+    """What a policy would have achieved on the newest decisions, with intervals, or why nobody can say."""
+    now = datetime.now(UTC)
+    candidate = Candidate(policy=params.policy, parameters={"order": params.order} if params.order else {})
+    try:
+        return await call.app[EVALUATOR].judge(candidate, now - timedelta(days=params.days), now)
+    except CandidateRefused as refused:
+        raise Problem(400, "Bad parameter", f"The candidate does not fit at {refused.place}; see the docs.") from None
+    except Busy:
+        raise Problem(409, "Under way", BUSY) from None
+
+
+OPERATIONS = (
+    Operation("GET", "/api/v1/policy-evaluation", judged, params=PolicyParams, answer=JudgedLog, problems=(400, 409)),
+)

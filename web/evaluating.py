@@ -1,0 +1,113 @@
+"""Judges a routing policy in a process of its own: it computes for seconds, and pages must not wait for that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timedelta
+from multiprocessing import get_context
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from config.settings import StoreSettings
+from ml.routing.evaluation.candidate import Candidate, JudgedPolicy
+from ml.routing.evaluation.evaluation import Evaluation, evaluate
+from storage.database import close, connect
+from storage.errors import StoreUnavailable
+from storage.read_models.logged_decisions import read_decision_log
+from web.keys import EVALUATOR, SETTINGS
+
+DECISIONS_MAX: Final = 60_000
+"""Decisions looked at on the page, the newest; some ten seconds of work. The command line looks at more."""
+
+TAUGHT: Final = timedelta(days=1)
+"""So long before the judged time a candidate may only learn."""
+
+
+class JudgedLog(msgspec.Struct, frozen=True, kw_only=True):
+    """What a candidate would have achieved, and what it was judged on.
+
+    Attributes:
+        since: decisions from this moment on were judged.
+        complete: False: there were more decisions than are looked at here, and these are the newest.
+        left_out: how many decisions were not judged, by the reason.
+    """
+
+    since: datetime
+    complete: bool
+    left_out: dict[str, int]
+    evaluation: Evaluation
+
+
+class Busy(Exception):
+    """Another evaluation is under way."""
+
+
+class Evaluator:
+    """Judges one candidate at a time.
+
+    Args:
+        settings: where the decisions are.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._pool: ProcessPoolExecutor | None = None
+        self._under_way = False
+
+    async def judge(self, candidate: Candidate, since: datetime, until: datetime) -> JudgedLog:
+        """Judge a candidate on the decisions of a time.
+
+        Raises:
+            Busy: another one is being judged.
+            CandidateRefused: it cannot be.
+            StoreUnavailable: MongoDB does not answer, or the process ended.
+        """
+        JudgedPolicy(candidate)  # refuses here what the other process would
+        if self._under_way:
+            raise Busy
+        self._under_way = True
+        try:
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+            asked = self._pool.submit(_judged, self._settings, candidate, since, until)
+            body = await asyncio.wrap_future(asked)
+        except RuntimeError:  # BrokenProcessPool is one: the process was killed
+            self.close()
+            raise StoreUnavailable("the evaluation's process ended; ask again") from None
+        finally:
+            self._under_way = False
+        return msgspec.msgpack.decode(body, type=JudgedLog)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+def _judged(settings: StoreSettings, candidate: Candidate, since: datetime, until: datetime) -> bytes:
+    """Read and judge, in the process for it. Returns: JudgedLog as msgpack, which is small whatever was read."""
+    return asyncio.run(_read_and_judged(settings, candidate, since, until))
+
+
+async def _read_and_judged(settings: StoreSettings, candidate: Candidate, since: datetime, until: datetime) -> bytes:
+    database = await connect(settings)
+    try:
+        log = await read_decision_log(database, since - TAUGHT, until, limit=DECISIONS_MAX)
+    finally:
+        await close(database)
+    found = evaluate(log.decisions, JudgedPolicy(candidate), judge_from=since.timestamp())
+    return msgspec.msgpack.encode(
+        JudgedLog(since=since, complete=log.complete, left_out=log.left_out, evaluation=found)
+    )
+
+
+async def evaluator(app: web.Application) -> AsyncIterator[None]:
+    """Give an application its evaluator, and end that with it."""
+    app[EVALUATOR] = Evaluator(app[SETTINGS].store)
+    yield
+    app[EVALUATOR].close()
