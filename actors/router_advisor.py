@@ -33,7 +33,7 @@ from messaging.contracts import (
 from ml.experiments.assignment import Assignment
 from ml.routing.context import Outcome, Ranking, RoutingContext
 from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
-from ml.routing.learners import ArmLearners
+from ml.routing.learners import Arm, ArmLearners, arm_of
 from ml.routing.policies import NOTHING_ELIGIBLE, Policy, PolicySettings
 
 DECISIONS_REMEMBERED_MAX: Final = 20_000
@@ -41,6 +41,10 @@ DECISIONS_REMEMBERED_MAX: Final = 20_000
 
 BATCHES_REMEMBERED_MAX: Final = 10_000
 """Batch ids remembered against learning twice; a batch is redelivered at once or after a restart, not hours later."""
+
+TOGETHER_S: Final = 2.0
+"""Outcomes in one batch of like payments that were made within so long are learned at once: they teach the same, and a
+busy minute costs a fraction."""
 
 ID_LENGTH_MAX: Final = 80
 TEXT_LENGTH_MAX: Final = 500
@@ -55,6 +59,37 @@ class EvidenceMinute(NamedTuple):
     issuer: str
     succeeded: int
     failed: int
+
+
+class _Alike(NamedTuple):
+    """What payments have in common that teach the same learners the same; ``arm`` None: they teach all."""
+
+    arm: Arm | None
+    gateway: str
+    method: str
+    issuer: str
+    network: str | None
+    span: float
+
+
+class _Sum:
+    """Outcomes of like payments."""
+
+    __slots__ = ("at", "failed", "succeeded")
+
+    def __init__(self) -> None:
+        self.succeeded = self.failed = self.at = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one."""
+        self.succeeded += outcome.succeeded
+        self.failed += outcome.failed
+        self.at = max(self.at, outcome.at)
+
+    def outcome(self, alike: _Alike) -> Outcome:
+        """All of them, as of the latest."""
+        return Outcome(gateway=alike.gateway, method=alike.method, issuer=alike.issuer, network=alike.network,
+                       at=self.at, succeeded=self.succeeded, failed=self.failed)  # fmt: skip
 
 
 class RouterAdvisor:
@@ -123,7 +158,7 @@ class RouterAdvisor:
         )
         may = self._paused.without(eligible(context, self._gateways, asked=request.candidates), now)
         assigned = self._learners.assignment(request, now)
-        policy = self._learners.learner(assigned)
+        policy = self._learners.learner(arm_of(assigned))
         ranking = NOTHING_ELIGIBLE
         if may.candidates:
             unwell = self._unwell.among(may.candidates, context)
@@ -238,15 +273,26 @@ class RouterAdvisor:
         if recorded.batch_id in self._batches:
             return
         self._batches.put(recorded.batch_id, None)
+        sums: dict[_Alike, _Sum] = {}
         for attempt in recorded.attempts:
             outcome = _outcome_of(attempt)
             if outcome is None or attempt.gateway not in self._gateways:
                 continue
-            if attempt.decision_id is None:
-                self._teach(self._learners.all(), outcome, now)
-            else:
-                assigned = self._learners.assignment(attempt, attempt.attempted_at)
-                self._teach([self._learners.learner(assigned)], outcome, now)
+            arm = None
+            if attempt.decision_id is not None:
+                arm = arm_of(self._learners.assignment(attempt, attempt.attempted_at))
+            if attempt.status_previous is not None:  # a correction takes back what another moment taught
+                self._teach(self._learners_of(arm), outcome, now)
+                continue
+            span = outcome.at // TOGETHER_S
+            alike = _Alike(arm, attempt.gateway, attempt.method, attempt.issuer, attempt.network, span)
+            sums.setdefault(alike, _Sum()).add(outcome)
+        for alike, together in sums.items():
+            self._teach(self._learners_of(alike.arm), together.outcome(alike), now)
+
+    def _learners_of(self, arm: Arm | None) -> Iterable[Policy]:
+        """Who hears of a payment: the learner of its arm; all (None) when it was chosen elsewhere."""
+        return self._learners.all() if arm is None else [self._learners.learner(arm)]
 
     def _teach(self, learners: Iterable[Policy], outcome: Outcome, now: datetime) -> None:
         for learner in learners:
@@ -294,6 +340,7 @@ def _outcome_of(attempt: RecordedAttempt) -> Outcome | None:
         gateway=attempt.gateway,
         method=attempt.method,
         issuer=attempt.issuer,
+        network=attempt.network,
         at=attempt.attempted_at.timestamp(),
         succeeded=succeeded - succeeded_before,
         failed=failed - failed_before,

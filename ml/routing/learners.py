@@ -18,6 +18,11 @@ DEFAULT: Final[Arm] = ("", "default")
 """The learner of payments that are in no experiment."""
 
 
+def arm_of(assigned: Assignment | None) -> Arm:
+    """The arm that learns from a payment and decides on it."""
+    return (assigned.experiment, assigned.arm) if assigned else DEFAULT
+
+
 class _Wanted(NamedTuple):
     """What an arm asks for: a policy, and the settings in which it differs from the router's own."""
 
@@ -50,9 +55,9 @@ class ArmLearners:
         """Find the arm of a payment that is routed at this time; None: it is in no experiment."""
         return None if self.allocation is None else assign(self.allocation, payment, at)
 
-    def learner(self, assigned: Assignment | None) -> Policy:
-        """The learner of an arm, or the default one."""
-        return self._learners[(assigned.experiment, assigned.arm) if assigned else DEFAULT]
+    def learner(self, arm: Arm) -> Policy:
+        """The learner of an arm."""
+        return self._learners[arm]
 
     def all(self) -> Iterable[Policy]:
         """Every learner."""

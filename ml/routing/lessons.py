@@ -28,6 +28,9 @@ HOURS_FIRST: Final = 300.0
 RECENT_MAX: Final = 20_000.0
 """What the steady estimate is worth to the recent one, and to the time of day, before the data say; and at most."""
 
+SURPRISE_MAX: Final = 2.0
+"""Successes by which payments that are learned at once may differ from what their gateway usually does."""
+
 HOUR_BINS: Final = 12
 """Parts of the day. Two hours each: a daily rhythm is smooth, and each part needs payments of its own."""
 
@@ -143,12 +146,25 @@ class Lessons:
         won, total = float(outcome.succeeded), float(outcome.succeeded) + float(outcome.failed)
         left = total
         while True:  # many payments at once are learned in parts, so that each link hears what those before it learned
-            payments = min(left, max(1.0, nodes[-1].payments / 10))
+            payments = min(left, self._part_of(won, total, nodes, wary=self._alert and not inherited))
             counts = (payments, won * (payments / total) if total > 0 else won)
             self._learn_part(Lesson(outcome.gateway, keys, nodes, timed, counts, at), inherited=inherited)
             left -= payments
             if left <= 0:
                 return
+
+    def _part_of(self, won: float, total: float, nodes: list[Node], *, wary: bool) -> float:
+        """How many of many payments to learn at once: the fewer, the less is known and the more they surprise.
+
+        A surprise is taken in by steps, so that a change is noticed before it has spoilt the steady estimate.
+        """
+        known = nodes[-1].payments / 10
+        if total <= 1.0 or known <= 1.0:
+            return 1.0
+        if not wary:
+            return known
+        surprise = abs(won - total * self._top_rate(nodes[0], self._whole())) / total
+        return max(1.0, min(known, SURPRISE_MAX / surprise if surprise > 0 else known))
 
     def _learn_part(self, lesson: Lesson, *, inherited: bool) -> None:
         nodes, at = lesson.nodes, lesson.at

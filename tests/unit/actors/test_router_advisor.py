@@ -333,3 +333,41 @@ def test_unknown_default_policy_is_refused() -> None:
     """At start, where somebody can mend it."""
     with pytest.raises(ValueError, match="must be one of adaptive, best_fixed, fixed_order, uniform"):
         advisor(default_policy="clever")
+
+
+def test_one_batch_teaches_what_its_attempts_teach_one_by_one() -> None:
+    """Payments that are learned at once leave the same expectation behind as when each came alone."""
+    luck = np.random.default_rng(3)
+    mixed = [
+        attempts("succeeded" if luck.random() < (0.9 if gateway == "alpha" else 0.7) else "failed", gateway, 1,
+                 attempted_at=NOW + timedelta(milliseconds=10 * place))[0]
+        for place, gateway in enumerate(luck.choice(["alpha", "bravo"], 400))
+    ]  # fmt: skip
+    together, singly = advisor(), advisor()
+    tell(together, batch(mixed))
+    for place, attempt in enumerate(mixed):
+        tell(singly, batch([attempt], f"single_{place}"))
+    for gateway in ("alpha", "bravo"):
+        assert expected(together, gateway) == pytest.approx(expected(singly, gateway), abs=0.01)
+
+
+def test_an_outage_inside_one_batch_is_noticed_at_once() -> None:
+    """Sixty failures of a gateway that was good leave it as bad as when they came one by one, and its record whole."""
+    together, singly = knowing(advisor()), knowing(advisor())
+    down = attempts("failed", "bravo", 60)
+    tell(together, batch(down, "outage"))
+    for place, attempt in enumerate(down):
+        tell(singly, batch([attempt], f"single_{place}"))
+    assert expected(together, "bravo") < 0.3
+    assert expected(together, "bravo") == pytest.approx(expected(singly, "bravo"), abs=0.1)
+
+
+def test_networks_are_learned_apart() -> None:
+    """A gateway that declines one card network is expected to go on declining that one, and not the other."""
+    worker = advisor()
+    for number in range(8):
+        good = attempts("succeeded", "bravo", 30, network="visa") + attempts("succeeded", "alpha", 30, network="rupay")
+        bad = attempts("failed", "bravo", 15, network="rupay")
+        tell(worker, batch(good + bad, f"batch_{number}"))
+    on_visa, on_rupay = (expected(worker, "bravo", request(n, network=n_)) for n, n_ in ((1, "visa"), (2, "rupay")))
+    assert on_visa > on_rupay + 0.2

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from ml.experiments.assignment import Allocation, Assignment
+from ml.experiments.assignment import Allocation
 from ml.experiments.design import Arm, Experiment, Holdout
 from ml.routing.context import Outcome, RoutingContext
-from ml.routing.learners import ArmLearners
+from ml.routing.learners import DEFAULT, ArmLearners
 from ml.routing.policies import Policy, PolicySettings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
@@ -39,7 +39,7 @@ def allocation(*arms: Arm, version: str = "v1", **other: Any) -> Allocation:
 
 def learner_of(made: ArmLearners, arm: str, experiment: str = "e") -> Policy:
     """The learner of an arm."""
-    return made.learner(Assignment(experiment, arm, "", 0))
+    return made.learner((experiment, arm))
 
 
 def first_shares(policy: Policy) -> dict[str, float]:
@@ -62,7 +62,7 @@ def test_one_arm_does_not_learn_from_another() -> None:
         teach(learner_of(made, "learner"), gateway, *((95, 5) if gateway == "bravo" else (30, 70)))
     assert first_shares(learner_of(made, "learner"))["bravo"] > 0.95
     assert first_shares(learner_of(made, "control"))["bravo"] < 0.6
-    assert first_shares(made.learner(None))["bravo"] < 0.6
+    assert first_shares(made.learner(DEFAULT))["bravo"] < 0.6
 
 
 def test_an_arm_that_stays_the_same_keeps_what_it_knows() -> None:
