@@ -92,7 +92,7 @@ class Line:
         )
         await live.poll()
         before = _seen(live)
-        cpu = {stage: cpu_s(process.pid) for stage, process in self._workers.items()}
+        cpu = self._cpu_s()
         command = ["-m", "benchmarks.generator", self._environment["IPA_AMQP_URL"], str(file), str(rate)]
         generator = self._services.start("load", command, self._environment)
         began = time.monotonic()
@@ -104,7 +104,7 @@ class Line:
             await asyncio.sleep(max(0.0, dashboard.poll_ms / 1000 - (time.monotonic() - polled)))
         lasted = time.monotonic() - began
         waiting = await self._waiting()
-        used = {stage: (cpu_s(process.pid) - cpu[stage]) / lasted for stage, process in self._workers.items()}
+        used = {name: (spent - cpu[name]) / lasted for name, spent in self._cpu_s().items()}
         await self._drained()
         await live.poll()
         polls.append((time.time(), _seen(live) - before))
@@ -113,6 +113,12 @@ class Line:
         limits = dict.fromkeys(queue_names(), BATCHES_MAX) | {"ingestor": QUEUED_S_MAX * rate}
         kept = said["lag_s_max"] < 1.0 and all(count <= limits[queue] for queue, count in waiting.items())
         return Trial(rate, kept, waiting, said["lag_s_max"], _ages_ms(polls, said["began"], rate, len(load)), used)
+
+    def _cpu_s(self) -> dict[str, float]:
+        """Processor time so far of each worker, the broker and the store, seconds."""
+        pids = {stage: process.pid for stage, process in self._workers.items()}
+        pids |= {"broker": self._services.broker.pid or 0, "store": self._services.store.pid or 0}
+        return {name: cpu_s(pid) for name, pid in pids.items()}
 
     async def _waiting(self) -> dict[str, int]:
         connection = await Connection.open(self._environment["IPA_AMQP_URL"], name="bench", wait_s_max=10)

@@ -15,14 +15,23 @@ RATE_MIN: Final = 0.01
 """Predictions are kept this far from 0 and 1 for the detector: one surprise cannot be infinite evidence."""
 
 SHARE_MIN: Final = 1e-3
+SHARE_MAX: Final = 1 - SHARE_MIN
 """Shares are kept this far from 0 and 1 on the log-odds scale: one surprise must not weigh without bound."""
 
 Change = Literal["fell", "rose"]
 
 
+def _within(value: float, least: float, most: float) -> float:
+    """Bound a value; a comparison costs a fraction of ``min`` and ``max``, and every outcome needs dozens."""
+    return least if value < least else most if value > most else value
+
+
 def logit(share: float) -> float:
     """Log odds of a share, kept finite."""
-    share = SHARE_MIN if share < SHARE_MIN else min(share, 1 - SHARE_MIN)
+    if share < SHARE_MIN:
+        share = SHARE_MIN
+    elif share > SHARE_MAX:
+        share = SHARE_MAX
     return math.log(share / (1 - share))
 
 
@@ -55,7 +64,8 @@ class Run:
         if self.evidence <= 0.0:
             self.payments = self.succeeded = self.expected = 0.0
             self.since = at
-        self.evidence = max(0.0, self.evidence + surprise)
+        evidence = self.evidence + surprise
+        self.evidence = evidence if evidence > 0.0 else 0.0
         self.payments += counts[0]
         self.succeeded += counts[1]
         self.expected += counts[2]
@@ -125,15 +135,15 @@ class Node:
 
     def add_long(self, payments: float, succeeded: float, expected: float) -> None:
         """Add to the long memory; negative amounts take back, and what has faded stays at zero."""
-        self.payments = max(0.0, self.payments + payments)
-        self.succeeded = min(self.payments, max(0.0, self.succeeded + succeeded))
-        self.expected = min(self.payments, max(0.0, self.expected + expected))
+        self.payments = most = _within(self.payments + payments, 0.0, math.inf)
+        self.succeeded = _within(self.succeeded + succeeded, 0.0, most)
+        self.expected = _within(self.expected + expected, 0.0, most)
 
     def add_recent(self, payments: float, succeeded: float, expected: float) -> None:
         """Add to the recent memory in the same way."""
-        self.recent_payments = max(0.0, self.recent_payments + payments)
-        self.recent_succeeded = min(self.recent_payments, max(0.0, self.recent_succeeded + succeeded))
-        self.recent_expected = min(self.recent_payments, max(0.0, self.recent_expected + expected))
+        self.recent_payments = most = _within(self.recent_payments + payments, 0.0, math.inf)
+        self.recent_succeeded = _within(self.recent_succeeded + succeeded, 0.0, most)
+        self.recent_expected = _within(self.recent_expected + expected, 0.0, most)
 
     def correct(self, strength: float) -> None:
         """Estimate from the long memory by how much payments go beside what was expected."""
