@@ -1,12 +1,15 @@
 """Draws the incidents of a benchmark stream: all kinds, some two at once, among sales, pushes and maintenance.
 
-An incident lasts at least some times as long as the physical limit of noticing it, so that all can be found in
-principle; how strong and where is drawn.
+An incident lasts at least some times as long as the physical limit of noticing it, and never hits what another one, or
+maintenance, has hit a short while before or after: so all can be found in principle, and told apart. How strong and
+where is drawn.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 
@@ -41,7 +44,9 @@ NATS = 22.0
 LASTS = 4.0
 """An incident lasts so many times the limit, or its kind's least, whichever is longer."""
 LASTS_S_MAX = 4 * 3600.0
-GAP_S = 900.0
+GAP_S = 1800.0
+"""What two incidents have in common, a gateway, an issuer or a method, is well at least so long between them."""
+TRIES_MAX = 200
 MIX = {"suspected_fraud": 60, "do_not_honor": 40}
 
 
@@ -68,10 +73,33 @@ def schedule(
         if number % 7 == 6:  # two at once
             start = drawn[-1].starts_s + float(luck.uniform(0.1, 0.5)) * drawn[-1].lasts_s
         busy = float(volume(rhythm, np.array([BEGAN_AT + start, BEGAN_AT + start + 1800.0])).min())
-        drawn.append(_moved(_incident(kind, luck, rate * busy), round(start, 1)))
+        tries = (_moved(_incident(kind, luck, rate * busy), round(start, 1)) for _ in range(TRIES_MAX))
+        drawn += _first_apart(tries, drawn)
     drawn = [one for one in drawn if one.starts_s + one.lasts_s < seconds - 120]
-    harmless = [_moved(one, round(luck.uniform(0.2, 0.9) * seconds, 1)) for one in _harmless(luck, seconds)]
+    harmless: list[AnyIncident] = []
+    for one in _harmless(luck, seconds):
+        tries = (_moved(one, round(luck.uniform(0.2, 0.9) * seconds, 1)) for _ in range(TRIES_MAX))
+        harmless += _first_apart(tries, [*drawn, *harmless])
     return Scenario(title=f"Benchmark {seed}", rhythm=rhythm, incidents=[*drawn, *harmless])
+
+
+def _first_apart(tries: Iterable[AnyIncident], others: list[AnyIncident]) -> list[AnyIncident]:
+    """The first incident that no other one hides, if there is any."""
+    return list(islice((one for one in tries if not any(_hide(one, other) for other in others)), 1))
+
+
+def _hide(one: AnyIncident, other: AnyIncident) -> bool:
+    """Whether two incidents hit the same at about the same time."""
+    first, second = sorted((one, other), key=lambda incident: incident.starts_s)
+    if second.starts_s > first.starts_s + first.lasts_s + GAP_S:
+        return False
+    parts, others = _parts(one), _parts(other)
+    return bool(parts & others) or (not parts and type(one) is type(other))
+
+
+def _parts(incident: AnyIncident) -> set[tuple[str, str]]:
+    named = ((name, getattr(incident, name, None)) for name in ("gateway", "issuer", "method"))
+    return {(name, value) for name, value in named if value is not None}
 
 
 def _harmless(luck: np.random.Generator, seconds: float) -> list[AnyIncident]:

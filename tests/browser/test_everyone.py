@@ -22,6 +22,7 @@ EXTRA = (
     f"/payments/{STORY}",
     "/payments?q=ord_000001",
     "/anomalies/ano_1",
+    "/policies?policy=uniform&days=1",
     "/trends?range=24h&by=method&gateway=alpha",
 )
 VIOLATIONS = """async (only) => {

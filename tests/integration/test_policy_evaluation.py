@@ -1,7 +1,8 @@
-"""``ipa policy evaluate`` on decisions and attempts in a real store."""
+"""Policies judged on decisions and attempts in a real store: the command, the page and the REST operation."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from storage.database import Database
 from storage.decisions import write_decisions
 from storage.read_models.logged_decisions import read_decision_log
 from tests.integration.test_commands import ipa
+from tests.integration.test_web import Web, database_of, operator, stranger  # noqa: F401  fixtures
 
 RATES = {"alpha": 0.95, "bravo": 0.85}
 DECISIONS = 2_600
@@ -95,3 +97,39 @@ async def test_a_policy_is_judged_on_what_is_stored(
     assert wrong.returncode not in (0, 3)
     assert f"{file}:1" in wrong.stderr
     assert "known are" in wrong.stderr
+
+
+async def test_the_page_and_rest_say_the_same(operator: Web) -> None:  # noqa: F811
+    """Page and REST give the stored outcomes' rate, refuse what they do not know, and say when there is too little."""
+    won = await fill(database_of(operator), datetime.now(UTC).replace(microsecond=0))
+    asked = {"policy": "fixed_order", "order": "alpha", "days": "1"}
+    answer = await operator.get("/api/v1/policy-evaluation", params=asked)
+    assert answer.status == 200, await answer.text()
+    result = (await answer.json())["evaluation"]["result"]
+    rate = sum(won["alpha"]) / len(won["alpha"])
+    assert result["snips"]["estimate"] == pytest.approx(rate)
+    page = await (await operator.get("/policies", params=asked)).text()
+    assert f"{100 * rate:.2f}" in page
+    assert "no attempt followed" in page
+    assert "better" in page
+    unknown = await operator.get("/api/v1/policy-evaluation", params={"policy": "clever"})
+    assert (unknown.status, unknown.content_type) == (400, "application/problem+json")
+    for wrong in ({"policy": "clever"}, {"policy": "fixed_order", "order": "alpha, nobody"}):
+        answer = await operator.get("/policies", params=wrong)
+        assert answer.status == 400
+        assert "known are" in await answer.text()
+
+
+async def test_too_few_decisions_are_no_answer(operator: Web) -> None:  # noqa: F811
+    """On an empty store the page says that there is not enough data, with no figure."""
+    page = await (await operator.get("/policies", params={"policy": "best_fixed"})).text()
+    assert "not enough data yet" in page
+    assert "What happened" not in page
+
+
+async def test_one_evaluation_at_a_time(operator: Web) -> None:  # noqa: F811
+    """Who asks while another one is under way is told so, and the first gets its answer."""
+    await fill(database_of(operator), datetime.now(UTC).replace(microsecond=0))
+    asked = [operator.get("/policies", params={"policy": name}) for name in ("adaptive", "uniform")]
+    statuses = [answer.status for answer in await asyncio.gather(*asked)]
+    assert sorted(statuses) == [200, 409]
