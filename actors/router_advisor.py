@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -41,6 +41,9 @@ DECISIONS_REMEMBERED_MAX: Final = 20_000
 
 BATCHES_REMEMBERED_MAX: Final = 10_000
 """Batch ids remembered against learning twice; a batch is redelivered at once or after a restart, not hours later."""
+
+ADVICE_VALID: Final = timedelta(seconds=60)
+"""How long a ranking may be used: an outage is noticed, and heeded, within less."""
 
 TOGETHER_S: Final = 2.0
 """Outcomes in one batch of like payments that were made within so long are learned at once: they teach the same, and a
@@ -121,6 +124,7 @@ class RouterAdvisor:
         generator: np.random.Generator,
     ) -> None:
         self._gateways = dict(gateways)
+        self._fees = {name: terms.fees for name, terms in gateways.items()}
         self._policies = policies
         self._default_policy = default_policy
         self._generator = generator
@@ -162,8 +166,8 @@ class RouterAdvisor:
         ranking = NOTHING_ELIGIBLE
         if may.candidates:
             unwell = self._unwell.among(may.candidates, context)
-            ranking = policy.rank(context, may.candidates, now.timestamp(), unwell)
-        return self._advised(request, now, ranking, may, policy.name, assigned)
+            ranking = policy.rank(context, may.candidates, now.timestamp(), unwell, self._fees)
+        return self._advised(request, now, ranking, may, policy, assigned)
 
     def _advised(  # six things that a decision consists of
         self,
@@ -171,7 +175,7 @@ class RouterAdvisor:
         now: datetime,
         ranking: Ranking,
         may: Eligibility,
-        policy: str,
+        policy: Policy,
         assigned: Assignment | None,
     ) -> RouteAdvised:
         allocation = self._learners.allocation
@@ -188,10 +192,15 @@ class RouterAdvisor:
                     success_high=candidate.success_high,
                     propensity=candidate.propensity,
                     reason=candidate.reason[:TEXT_LENGTH_MAX],
+                    expected_value_minor=candidate.value,
                 )
                 for candidate in ranking.candidates
             ],
-            policy=policy,
+            policy=policy.name,
+            policy_version=policy.version,
+            runner_up=ranking.runner_up,
+            runner_up_needs=ranking.runner_up_needs,
+            valid_until=now + ADVICE_VALID,
             reason=ranking.reason[:TEXT_LENGTH_MAX],
             exploring=ranking.exploring,
             excluded=[ExcludedGateway(gateway=name[:60], reason=reason) for name, reason in may.excluded],

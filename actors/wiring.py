@@ -192,6 +192,7 @@ def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Respond
     from actors.router_advisor import RouterAdvisor
     from ml.routing.eligibility import GatewayTerms
     from ml.routing.policies import POLICIES, PolicySettings
+    from ml.routing.worth import Fees
     from storage.experiments import last_allocation
 
     chosen = settings.routing
@@ -204,6 +205,11 @@ def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Respond
             methods=frozenset(gateway.methods),
             currencies=frozenset(gateway.currencies),
             countries=frozenset(gateway.countries),
+            fees=Fees(
+                fixed_success=gateway.fee.fixed_success,
+                fixed_failure=gateway.fee.fixed_failure,
+                bps_success=gateway.fee.bps_success,
+            ),
         )
         for gateway in load_gateways(resolved(settings.gateways.path)).values()
     }
@@ -216,6 +222,7 @@ def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Respond
         canary_share=chosen.canary_share,
         draws=chosen.draws,
         cells_max=chosen.cells_max,
+        margin_share=chosen.margin_share,
     )
     # Seeded by the machine: two replicas must not explore in step.
     advisor = RouterAdvisor(terms, policies, default_policy=chosen.default_policy, generator=np.random.default_rng())

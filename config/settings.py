@@ -142,6 +142,7 @@ class RoutingSettings(Section, frozen=True, kw_only=True):
     draws: Annotated[int, Meta(ge=16, le=4096)]
     warm_start_minutes: Count
     cells_max: Count
+    margin_share: Annotated[float, Meta(gt=0, le=1)] | None
 
 
 class ExperimentSettings(Section, frozen=True, kw_only=True):

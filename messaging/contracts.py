@@ -513,6 +513,8 @@ class RankedGateway(msgspec.Struct, frozen=True, kw_only=True):
     success_high: Share
     propensity: Share
     reason: Text
+    expected_value_minor: float | None = None
+    """Margin less fees; only from a policy that ranks by value."""
 
 
 class ExcludedGateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -527,6 +529,10 @@ class RouteAdvised(Message, frozen=True, kw_only=True, tag="route.advised"):
 
     ``propensity`` of the first gateway is the probability with which this policy would have put it first, given what it
     knew then; it makes honest evaluation of other policies possible.
+
+    ``runner_up`` would be first if the best gateway were not there, and is the best from an expected success of
+    ``runner_up_needs`` on; none there: no success is enough. After ``valid_until`` ask again: gateways change.
+    ``policy_version`` names policy, parameters and code.
     """
 
     decision_id: Id
@@ -541,6 +547,10 @@ class RouteAdvised(Message, frozen=True, kw_only=True, tag="route.advised"):
     experiment: Name | None = None
     arm: Name | None = None
     allocation_version: Id | None = None
+    policy_version: Name | None = None
+    runner_up: Name | None = None
+    runner_up_needs: Share | None = None
+    valid_until: Instant | None = None
 
 
 class RouteRefused(Message, frozen=True, kw_only=True, tag="route.refused"):

@@ -89,11 +89,16 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
         candidates: best first, except that an exploring one stands before the best.
         best: the gateway that would be first if nothing were explored.
         exploring: whether another one is first.
+        runner_up: who would be first if ``best`` were not there.
+        runner_up_needs: expected success from which the runner-up would be ``best``; None: no success is enough,
+            because it is unwell, failed for this order, or is too dear.
     """
 
     candidates: tuple[RankedCandidate, ...]
     best: str | None = None
     exploring: bool = False
+    runner_up: str | None = None
+    runner_up_needs: float | None = None
 
     @property
     def reason(self) -> str:
@@ -113,5 +118,9 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
             )
         second = self.candidates[1]
         text = f"{claim}, next is {second.gateway} with {second.expected_success:.1%}"
+        if first.value is not None and second.value is not None:
+            text += f" (worth {first.value:.0f} and {second.value:.0f} minor units)"
+        if self.runner_up == second.gateway and self.runner_up_needs is not None:
+            text += f"; {second.gateway} would be first from {self.runner_up_needs:.1%} on"
         avoided = [f"avoids {each.gateway}: {each.unwell}" for each in self.candidates if each.unwell]
         return "; ".join([text, *avoided])

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from ml.routing.context import RoutingContext
+from ml.routing.worth import FREE, Fees
 
 
 class GatewayTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gateway takes. No countries means all countries."""
+    """What one gateway takes, and what it costs. No countries means all countries."""
 
     methods: frozenset[str]
     currencies: frozenset[str]
     countries: frozenset[str] = frozenset()
+    fees: Fees = FREE
 
 
 class Eligibility(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from ml.routing.belief import Belief
+from ml.routing.worth import Worth
 
 RECOVERY_S: Final = 6 * 3600.0
 """Mean time after which a gateway that suddenly fell is thought to be back: incidents last hours."""
@@ -40,13 +41,13 @@ def normal_points(gateways: int, draws: int) -> np.ndarray:
 
 
 def chances_of_being_best(
-    beliefs: Sequence[Belief], worth: Sequence[tuple[float, float]] | None, *, boldness: float, draws: int
+    beliefs: Sequence[Belief], worth: Sequence[Worth] | None, *, boldness: float, draws: int
 ) -> list[float]:
     """Share of posterior points in which each gateway is the best: Thompson sampling's propensities, without noise.
 
     Args:
         beliefs: of each gateway.
-        worth: what success and failure of a payment are worth at each; None: success alone counts.
+        worth: what the payment is worth at each; None: success alone counts.
         boldness: factor on the posterior deviation, > 0; 1 is Thompson sampling, less explores less.
         draws: posterior points.
     """
@@ -54,7 +55,7 @@ def chances_of_being_best(
     points = normal_points(count, draws)
     scores = points * [belief.deviation * boldness for belief in beliefs] + [belief.log_odds for belief in beliefs]
     if worth is not None:
-        won, lost = np.array(worth).T
+        won, lost = np.array([(each.won, each.lost) for each in worth]).T
         scores = lost + (won - lost) / (1.0 + np.exp(-scores))
     wins = np.bincount(scores.argmax(axis=1), minlength=count)
     return [win / draws for win in wins.tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -15,8 +16,12 @@ from ml.routing.context import Outcome, Ranking, RoutingContext
 from ml.routing.estimates import Estimates
 from ml.routing.exploring import chances_of_being_best, floor_in_force, trial_shares
 from ml.routing.ranking import first_choice_shares, ranking
+from ml.routing.worth import NO_FEES, Fees, Worth, worth_at
 
 NOTHING_ELIGIBLE: Final = Ranking(candidates=())
+
+REVISION: Final = 1
+"""Raised whenever a policy would decide otherwise on the same evidence with the same settings."""
 
 TRIAL_PAYMENTS: Final = 30.0
 """Outcomes of each gateway that a fixed choice waits for; otherwise the first name of the list would win for ever."""
@@ -38,6 +43,8 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
         draws: posterior points per decision, from which the propensities come.
         cells_max: nodes remembered at most by each learner.
         order: gateways that a fixed order prefers, first one first.
+        margin_share: share of the amount that a success earns before the gateway's fees, above 0 to 1; then the
+            adaptive policy ranks by expected value instead of expected success. None: success alone counts.
     """
 
     memory_half_life_s: float = 345_600.0
@@ -49,17 +56,42 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     draws: int = 128
     cells_max: int = 20_000
     order: tuple[str, ...] = ()
+    margin_share: float | None = None
+
+
+def version_of(policy: str, settings: PolicySettings) -> str:
+    """Name what decides: the same policy, parameters and code have the same version, and nothing else has.
+
+    >>> version_of("adaptive", PolicySettings()) == version_of("adaptive", PolicySettings(boldness=0.5))
+    False
+    """
+    said = msgspec.json.encode((REVISION, policy, settings))
+    return f"{policy}-{hashlib.sha256(said).hexdigest()[:10]}"
 
 
 class Policy(Protocol):
     """Ranks gateways for a payment, and learns from what became of payments."""
 
     name: str
+    version: str
 
     def rank(
-        self, context: RoutingContext, candidates: tuple[str, ...], now: float, unwell: Mapping[str, str] = ...
+        self,
+        context: RoutingContext,
+        candidates: tuple[str, ...],
+        now: float,
+        unwell: Mapping[str, str] = ...,
+        fees: Mapping[str, Fees] = ...,
     ) -> Ranking:
-        """Rank eligible gateways. ``unwell`` maps gateways with an open anomaly for this payment to its reason."""
+        """Rank eligible gateways.
+
+        Args:
+            context: the payment.
+            candidates: the gateways that may take it.
+            now: seconds since the epoch.
+            unwell: gateways with an open anomaly for this payment, and its reason.
+            fees: of the gateways, for a policy that ranks by value.
+        """
 
     def learn(self, outcome: Outcome, now: float) -> None:
         """Take in what became of payments, or a correction of it."""
@@ -75,11 +107,14 @@ class Policy(Protocol):
 
 
 class _Learner:
-    """What the policies have in common: their estimates."""
+    """What the policies have in common: their estimates, and the version that decisions carry."""
+
+    name: str
 
     def __init__(self, settings: PolicySettings, generator: np.random.Generator, *, half_life_s: float) -> None:
         self._settings = settings
         self._generator = generator
+        self.version = version_of(self.name, settings)
         self._estimates = Estimates(
             half_life_s=half_life_s,
             recent_half_life_s=settings.recent_half_life_s,
@@ -132,27 +167,30 @@ class AdaptivePolicy(_Learner):
         candidates: tuple[str, ...],
         now: float,
         unwell: Mapping[str, str] = NONE_UNWELL,
+        fees: Mapping[str, Fees] = NO_FEES,
     ) -> Ranking:
         """Rank eligible gateways; see Policy."""
         if not candidates:
             return NOTHING_ELIGIBLE
         method, issuer, network = context.method, context.issuer, context.network
         beliefs = self._estimates.beliefs(method, issuer, candidates, now, network)
+        worth = worth_at(candidates, context.amount_minor, self._settings.margin_share, fees)
 
         def preference(inside: list[int]) -> list[float]:
-            return self._first_shares([beliefs[index] for index in inside])
+            of_these = [worth[index] for index in inside] if worth is not None else None
+            return self._first_shares([beliefs[index] for index in inside], of_these)
 
         shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
-        ranked = ranking(candidates, beliefs, shares, unwell, self._generator)
+        ranked = ranking(candidates, beliefs, shares, unwell, self._generator, worth)
         self._estimates.note_probe(method, issuer, ranked.candidates[0].gateway, now, network)
         return ranked
 
-    def _first_shares(self, beliefs: list[Belief]) -> list[float]:
+    def _first_shares(self, beliefs: list[Belief], worth: list[Worth] | None) -> list[float]:
         count = len(beliefs)
         if count == 1:
             return [1.0]
         settings = self._settings
-        best = chances_of_being_best(beliefs, None, boldness=settings.boldness, draws=settings.draws)
+        best = chances_of_being_best(beliefs, worth, boldness=settings.boldness, draws=settings.draws)
         trials = trial_shares(beliefs)
         floor = floor_in_force(beliefs, floor=settings.exploration_floor, cost_max=settings.exploration_cost_max)
         rest = (1.0 - floor) * (1.0 - sum(trials))
@@ -172,9 +210,14 @@ class BestFixedPolicy(_Learner):
         super().__init__(settings, generator, half_life_s=math.inf)
 
     def rank(
-        self, context: RoutingContext, candidates: tuple[str, ...], now: float, unwell: Mapping[str, str] = NONE_UNWELL
+        self,
+        context: RoutingContext,
+        candidates: tuple[str, ...],
+        now: float,
+        unwell: Mapping[str, str] = NONE_UNWELL,
+        fees: Mapping[str, Fees] = NO_FEES,
     ) -> Ranking:
-        """Rank eligible gateways; see Policy. ``unwell`` is not heeded."""
+        """Rank eligible gateways; see Policy. ``unwell`` and ``fees`` are not heeded."""
         if not candidates:
             return NOTHING_ELIGIBLE
         beliefs = self._estimates.overall(candidates, now)
@@ -201,9 +244,14 @@ class FixedOrderPolicy(_Learner):
         super().__init__(settings, generator, half_life_s=settings.memory_half_life_s)
 
     def rank(
-        self, context: RoutingContext, candidates: tuple[str, ...], now: float, unwell: Mapping[str, str] = NONE_UNWELL
+        self,
+        context: RoutingContext,
+        candidates: tuple[str, ...],
+        now: float,
+        unwell: Mapping[str, str] = NONE_UNWELL,
+        fees: Mapping[str, Fees] = NO_FEES,
     ) -> Ranking:
-        """Rank eligible gateways; see Policy. ``unwell`` is not heeded."""
+        """Rank eligible gateways; see Policy. ``unwell`` and ``fees`` are not heeded."""
         if not candidates:
             return NOTHING_ELIGIBLE
         beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now)
@@ -228,9 +276,14 @@ class UniformPolicy(_Learner):
         super().__init__(settings, generator, half_life_s=settings.memory_half_life_s)
 
     def rank(
-        self, context: RoutingContext, candidates: tuple[str, ...], now: float, unwell: Mapping[str, str] = NONE_UNWELL
+        self,
+        context: RoutingContext,
+        candidates: tuple[str, ...],
+        now: float,
+        unwell: Mapping[str, str] = NONE_UNWELL,
+        fees: Mapping[str, Fees] = NO_FEES,
     ) -> Ranking:
-        """Rank eligible gateways; see Policy. ``unwell`` is not heeded."""
+        """Rank eligible gateways; see Policy. ``unwell`` and ``fees`` are not heeded."""
         if not candidates:
             return NOTHING_ELIGIBLE
         beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now)

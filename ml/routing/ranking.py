@@ -9,6 +9,7 @@ import numpy as np
 
 from ml.routing.belief import Belief
 from ml.routing.context import RankedCandidate, Ranking, RoutingContext
+from ml.routing.worth import Worth
 
 Preference = Callable[[list[int]], list[float]]
 """Given the positions of the gateways in question, the probability of each to be the first choice among them."""
@@ -58,7 +59,7 @@ def ranking(
     shares: Shares,
     unwell: Mapping[str, str],
     generator: np.random.Generator,
-    values: Sequence[float] | None = None,
+    worth: Sequence[Worth] | None = None,
 ) -> Ranking:
     """Draw the first gateway from its shares, put the others behind it by class and value, and say why.
 
@@ -68,7 +69,7 @@ def ranking(
         shares: of each to be the first.
         unwell: gateways with an open anomaly, and its reason.
         generator: source of the draw.
-        values: what a payment is worth at each, in any unit; None: expected success.
+        worth: what the payment is worth at each; None: success alone counts.
     """
     total = sum(shares.first)
     left = generator.random() * total
@@ -78,8 +79,9 @@ def ranking(
         if left < 0:
             chosen = index
             break
-    worth = [belief.mean for belief in beliefs] if values is None else values
-    order = sorted(range(len(gateways)), key=lambda index: (index != chosen, shares.tier[index], -worth[index]))
+    means = [belief.mean for belief in beliefs]
+    values = means if worth is None else [each.at(mean) for each, mean in zip(worth, means, strict=True)]
+    order = sorted(range(len(gateways)), key=lambda index: (index != chosen, shares.tier[index], -values[index]))
     ranked = tuple(
         RankedCandidate(
             gateway=gateways[index],
@@ -89,11 +91,18 @@ def ranking(
             propensity=shares.first[index] / total,
             payments=beliefs[index].own + beliefs[index].borrowed,
             own=beliefs[index].own,
-            value=None if values is None else values[index],
+            value=None if worth is None else values[index],
             failed_before=bool(shares.tier[index] & 1),
             unwell=unwell.get(gateways[index]),
         )
         for index in order
     )
-    best = min(range(len(gateways)), key=lambda index: (shares.tier[index], -worth[index]))
-    return Ranking(candidates=ranked, best=gateways[best], exploring=chosen != best)
+    best, *others = sorted(range(len(gateways)), key=lambda index: (shares.tier[index], -values[index]))
+    found = Ranking(candidates=ranked, best=gateways[best], exploring=chosen != best)
+    if not others:
+        return found
+    second = others[0]
+    needs = None
+    if shares.tier[second] == shares.tier[best]:
+        needs = values[best] if worth is None else worth[second].needs(values[best])
+    return msgspec.structs.replace(found, runner_up=gateways[second], runner_up_needs=needs)

@@ -19,7 +19,9 @@ class PolicyParams(Params, frozen=True, kw_only=True):
     """Which policy, over how many days, and for ``fixed_order`` which gateways in which order."""
 
     policy: Annotated[str, Meta(min_length=1, max_length=40)]
-    order: Annotated[list[Annotated[str, Meta(min_length=1, max_length=60)]], Meta(max_length=50)] = field(default_factory=list)
+    order: Annotated[list[Annotated[str, Meta(min_length=1, max_length=60)]], Meta(max_length=50)] = field(
+        default_factory=list
+    )
     days: Annotated[int, Meta(ge=1, le=31)] = 7
 
 
