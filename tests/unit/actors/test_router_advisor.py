@@ -371,3 +371,17 @@ def test_networks_are_learned_apart() -> None:
         tell(worker, batch(good + bad, f"batch_{number}"))
     on_visa, on_rupay = (expected(worker, "bravo", request(n, network=n_)) for n, n_ in ((1, "visa"), (2, "rupay")))
     assert on_visa > on_rupay + 0.2
+
+
+def test_an_answer_says_what_would_flip_it_and_how_long_it_holds() -> None:
+    """The runner-up, the success that it needs, the policy's version and a time to ask again are in every answer."""
+    advised = knowing(advisor()).advise(request(), NOW)
+    assert advised.runner_up == "alpha"
+    best = max(ranked.expected_success for ranked in advised.ranking)
+    assert advised.runner_up_needs == pytest.approx(best)
+    assert advised.policy_version is not None
+    assert advised.policy_version.startswith("adaptive-")
+    assert advised.valid_until is not None
+    assert timedelta(0) < advised.valid_until - NOW <= timedelta(minutes=5)
+    lonely = knowing(advisor()).advise(request(candidates=["alpha"]), NOW)
+    assert (lonely.runner_up, lonely.runner_up_needs) == (None, None)
