@@ -89,12 +89,16 @@ def _failure_classifier(settings: Settings, database: Database, instance: str) -
 
 
 def _anomaly_watcher(settings: Settings, database: Database, instance: str) -> Wiring:
+    from actors.anomaly_tuning import contamination_in_force
     from actors.anomaly_watcher import AnomalyWatcher
 
-    worker = _Restarted(lambda: AnomalyWatcher(**msgspec.structs.asdict(settings.anomalies)))
+    usual = msgspec.structs.asdict(settings.anomalies)
+    chosen = {"contamination": settings.anomalies.contamination}
+    worker = _Restarted(lambda: AnomalyWatcher(**(usual | chosen)))
 
     async def start() -> None:
         now = utc_now()
+        chosen["contamination"] = await contamination_in_force(database, settings.anomalies.contamination)
         since = now - timedelta(minutes=settings.anomalies.baseline_minutes)
         cells = [history_cell(document) async for document in read_sums(database, since)]
         known = await open_anomalies(database) + await recent_anomalies(database, since)

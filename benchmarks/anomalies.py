@@ -1,7 +1,7 @@
 """How soon, how surely and how cheaply the anomaly watcher finds what is wrong, next to the physical limit and peers.
 
-Streams come from the simulator, attempt by attempt when they are answered (``anomaly_streams``); incidents of all kinds
-are drawn (``anomaly_schedule``); the first part of each stream is history that nothing is judged on. The detector runs
+Streams come from the simulator, attempt by attempt when they are answered (``simulator.heard``); incidents of all kinds
+are drawn (``simulator.drawn``); the first part of each stream is history that nothing is judged on. The detector runs
 with the shipped settings on every stream. Figures are those of the issue (``anomaly_truth``): a repeated alert for one
 incident counts as false, an incident that was not found as found infinitely late.
 
@@ -26,11 +26,11 @@ import msgspec
 import numpy as np
 
 from benchmarks.anomaly_peers import PEERS, Windows, alerts_of, features_of
-from benchmarks.anomaly_schedule import DAY_S, schedule
-from benchmarks.anomaly_streams import Cells, Stream
 from benchmarks.anomaly_truth import Alert, Score, Truth, compare, joined
 from config.settings import load_settings
 from ml.anomalies.detector import AnomalyDetector
+from simulator.drawn import DAY_S, schedule
+from simulator.heard import Cells, Stream
 from simulator.scenario import Scenario
 
 RESULTS = Path(__file__).parent / "results" / "anomalies.json"

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.ensemble import IsolationForest
 
-from benchmarks.anomaly_streams import key_of
 from benchmarks.anomaly_truth import Alert
 from ml.anomalies.attempts import Attempts
 from ml.anomalies.segments import SegmentKey, overlap
+from simulator.heard import key_of
 from simulator.world import facts
 
 WINDOW_S = 60.0

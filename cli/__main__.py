@@ -20,6 +20,7 @@ from cli.commands.simulate import simulate
 from cli.commands.topology import topology
 from cli.commands.traffic import traffic
 from cli.commands.train import train
+from cli.commands.tune import tune
 from cli.commands.up import up
 from cli.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, CliError
 from config.errors import ConfigError
@@ -46,6 +47,7 @@ for command in (
     rebuild,
     dead_letters,
     train,
+    tune,
     codes,
     config,
     topology,

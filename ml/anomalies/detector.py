@@ -18,7 +18,7 @@ because the order in which ticks, alarms, recoveries and learning follow each ot
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -44,7 +44,7 @@ from ml.anomalies.forest import Minute
 from ml.anomalies.history import HistoryCell, replay
 from ml.anomalies.incident import MASKS, Incident, trail_of
 from ml.anomalies.ledger import Ledger
-from ml.anomalies.patrol import Patrol
+from ml.anomalies.patrol import SETTLED_MIN, Patrol
 from ml.anomalies.segments import Flags, Floats, Integers, SegmentKey
 
 BLOCK_S: Final = 60.0
@@ -89,6 +89,8 @@ class AnomalyDetector:
         contamination: share of ordinary minutes that the Isolation Forest takes for unusual, 0 to 0.5.
         retrain_s: seconds between fits of the forest, > 0.
         seed: of the forest.
+        minute_ended: told of every minute that the forest looks at: its end, the numbers of the segments that are busy
+            enough, and their features. For tuning.
     """
 
     def __init__(
@@ -102,9 +104,10 @@ class AnomalyDetector:
         segments_max: int = 2000,
         watched_max: int = 1000,
         grace_s: float = 0.5,
-        contamination: float = 0.002,
+        contamination: float = 0.0005,
         retrain_s: float = 21_600.0,
         seed: int = 0,
+        minute_ended: Callable[[float, Integers, Floats], None] | None = None,
     ) -> None:
         self._tick_s, self._grace_s = window_s, grace_s
         self._budget, self._close_after_s = false_alerts_per_week, close_after_s
@@ -126,6 +129,12 @@ class AnomalyDetector:
         self._remask()
         self._patrol = Patrol(contamination=contamination, retrain_s=retrain_s, seed=seed)
         self._minute, self._ebb = Minute(0), Ebb()
+        self._minute_ended = minute_ended
+
+    @property
+    def unnamed_nats_needed(self) -> float:
+        """Evidence that an alert of the forest takes now, nats."""
+        return self._needed + UNNAMED_NATS
 
     @property
     def open_findings(self) -> list[Finding]:
@@ -398,6 +407,9 @@ class AnomalyDetector:
         clean = self._watched.channels[UNUSUAL].copy()
         clean[touched[touched >= 0]] = False
         at = (tick + 1) * self._tick_s
+        if self._minute_ended is not None:
+            busy = self._watched.channels[UNUSUAL] & (self._minute.settled >= SETTLED_MIN)
+            self._minute_ended(at, self._watched.segments[busy], self._minute.features()[busy])
         nats = self._patrol.look(self._minute, clean, at)
         self._minute = Minute(len(self._watched.segments))
         total, age = self._cusum.total[-1], self._cusum.age[-1]
@@ -406,7 +418,7 @@ class AnomalyDetector:
         age += self._block_ticks()
         age *= total > 0
         changes: list[Change] = []
-        while len(changes) < OPENED_MAX and float(total.max(initial=0.0)) >= self._needed + UNNAMED_NATS:
+        while len(changes) < OPENED_MAX and float(total.max(initial=0.0)) >= self.unnamed_nats_needed:
             column = int(total.argmax())
             segment, start = int(self._watched.segments[column]), tick - int(age[column]) + 1
             told = self.casebook.unnamed(segment, start, tick, float(total[column]))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from actors.anomaly_tuning import KIND, contamination_in_force
 from config.settings import Settings
 from messaging.channel import Channel
 from messaging.connection import Connection
 from messaging.envelope import Envelope
 from messaging.line import declare_line
-from storage.database import close, connect, declare
+from storage.database import Database, close, connect, declare
+from storage.models import list_models, promote
 from tests.conftest import eventually
 from tests.factories import report
 from tests.integration.line import head_of_line, running, say
@@ -150,3 +153,24 @@ async def test_dead_letters_say_why_a_well_formed_message_was_refused(settings: 
     assert "rejected, 1 times; it is well formed, IPA_MONGO_URL would tell the reason" in without
     lost = ipa(settings.broker.url, "dead-letters", "list", "ingestor", IPA_MONGO_URL="mongodb://127.0.0.1:9/")
     assert (lost.returncode, "the reason is not known: no MongoDB answers" in lost.stdout) == (0, True)
+
+
+async def test_the_forest_is_tuned_and_the_choice_serves(
+    database: Database, amqp_url: str, mongo_url: str, tmp_path: Path
+) -> None:
+    """`ipa tune anomalies` watches labelled streams, draws the trade-off, and stores the choice with its reason."""
+    here = {"IPA_MONGO_URL": mongo_url, "IPA_STORE__DATABASE": database.name, "IPA_ANOMALIES__CONTAMINATION": "0.064"}
+    plot = tmp_path / "trade-off.html"
+    done = await asyncio.to_thread(
+        ipa, amqp_url, "tune", "anomalies", "--streams", "1", "--held-back", "1", "--rate", "5", "--plot", str(plot),
+        **here,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Share of incidents found" in plot.read_text(encoding="utf-8")
+    version, *_ = await list_models(database, KIND)
+    assert f"version {version.version} stored" in done.stdout
+    assert {"contamination", "recall", "false_alerts_a_day"} <= version.metrics.keys()
+    assert "streams it was not chosen on" in version.note
+    await promote(database, KIND, version.version, reason="test", now=datetime.now(UTC))
+    assert await contamination_in_force(database, 0.064) == version.metrics["contamination"]
+    assert await contamination_in_force(database, 0.064) < 0.064

@@ -1,4 +1,4 @@
-"""Simulated streams for the benchmark of the anomaly watcher, as the watcher would hear them.
+"""Simulated streams as the anomaly watcher would hear them, for tuning and for benchmarks.
 
 An attempt becomes known when its answer comes, not when it began; late outcomes and reversals come as corrections. Of
 the reason of a failure the failure classifier's verdict on its code and message is heard, not the truth.

@@ -1,4 +1,4 @@
-"""Draws the incidents of a benchmark stream: all kinds, some two at once, among sales, pushes and maintenance.
+"""Draws the incidents of a long stream: all kinds, some two at once, among sales, pushes and maintenance.
 
 An incident lasts at least some times as long as the physical limit of noticing it, and never hits what another one, or
 maintenance, has hit a short while before or after: so all can be found in principle, and told apart. How strong and
@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from simulator.offline import BEGAN_AT
@@ -47,11 +49,18 @@ LASTS_S_MAX = 4 * 3600.0
 GAP_S = 1800.0
 """What two incidents have in common, a gateway, an issuer or a method, is well at least so long between them."""
 TRIES_MAX = 200
-MIX = {"suspected_fraud": 60, "do_not_honor": 40}
+MIX = {"suspected_fraud": 60.0, "do_not_honor": 40.0}
 
 
 def schedule(
-    seed: int, *, rate: float, seconds: float, warm_s: float, incidents: int, rhythm: Rhythm = "daily"
+    seed: int,
+    *,
+    rate: float,
+    seconds: float,
+    warm_s: float,
+    incidents: int,
+    rhythm: Rhythm = "daily",
+    lasts_s_min: float = 0.0,
 ) -> Scenario:
     """Draw one stream's story.
 
@@ -62,6 +71,7 @@ def schedule(
         warm_s: nothing is wrong so long.
         incidents: how many.
         rhythm: ``daily`` or ``flat``.
+        lasts_s_min: shorter incidents are made so long.
     """
     luck = np.random.default_rng([seed, 77])
     names, weights = list(KINDS), np.array(list(KINDS.values()), dtype=float) / sum(KINDS.values())
@@ -73,7 +83,10 @@ def schedule(
         if number % 7 == 6:  # two at once
             start = drawn[-1].starts_s + float(luck.uniform(0.1, 0.5)) * drawn[-1].lasts_s
         busy = float(volume(rhythm, np.array([BEGAN_AT + start, BEGAN_AT + start + 1800.0])).min())
-        tries = (_moved(_incident(kind, luck, rate * busy), round(start, 1)) for _ in range(TRIES_MAX))
+        tries = (
+            _moved(_incident(kind, luck, rate * busy), round(start, 1), lasts_s_min=lasts_s_min)
+            for _ in range(TRIES_MAX)
+        )
         drawn += _first_apart(tries, drawn)
     drawn = [one for one in drawn if one.starts_s + one.lasts_s < seconds - 120]
     harmless: list[AnyIncident] = []
@@ -115,9 +128,8 @@ def _harmless(luck: np.random.Generator, seconds: float) -> list[AnyIncident]:
     return found
 
 
-def _moved(incident: AnyIncident, start: float) -> AnyIncident:
-    fields = {name: getattr(incident, name) for name in incident.__struct_fields__}
-    return type(incident)(**fields | {"starts_s": start})
+def _moved(incident: AnyIncident, start: float, *, lasts_s_min: float = 0.0) -> AnyIncident:
+    return msgspec.structs.replace(incident, starts_s=start, lasts_s=max(incident.lasts_s, lasts_s_min))
 
 
 def _incident(kind: str, luck: np.random.Generator, rate: float) -> AnyIncident:
@@ -150,7 +162,7 @@ def _incident(kind: str, luck: np.random.Generator, rate: float) -> AnyIncident:
         return Degradation(**when, gateway=gateway, issuer=name, points=points)
     if kind.startswith("latency"):
         factor = float(luck.uniform(2, 3))
-        part = {"gateway": gateway} if luck.random() < 0.6 else {"issuer": name}
+        part: dict[str, Any] = {"gateway": gateway} if luck.random() < 0.6 else {"issuer": name}
         part = {"gateway": gateway, "method": "upi"} if kind == "latency_pair" else part
         within = low * (share if "issuer" in part else 0.2) * (0.52 if kind == "latency_pair" else 1.0)
         return LatencyBrownout(
@@ -158,9 +170,9 @@ def _incident(kind: str, luck: np.random.Generator, rate: float) -> AnyIncident:
         )
     if kind == "volume":
         factor = float(luck.uniform(0.0, 0.3))
-        part = {} if luck.random() < 0.5 else {"method": str(luck.choice(("card", "upi")))}
-        within = low * (0.3 if part else 1.0)
-        return VolumeDrop(**_when(NATS / (within * (1 - factor)), 420), factor=factor, **part)
+        of: dict[str, Any] = {} if luck.random() < 0.5 else {"method": str(luck.choice(("card", "upi")))}
+        within = low * (0.3 if of else 1.0)
+        return VolumeDrop(**_when(NATS / (within * (1 - factor)), 420), factor=factor, **of)
     if kind == "failure_mix":
         return FailureMixChange(**_when(NATS / (low / 5 * 0.11 * 1.5), 900), gateway=gateway, categories=MIX)
     if kind == "card_testing":
@@ -174,7 +186,7 @@ def _incident(kind: str, luck: np.random.Generator, rate: float) -> AnyIncident:
     return ReversalWave(**_when(NATS / (low / 5 * 0.2 * 3), 900), gateway=gateway, share=float(luck.uniform(0.1, 0.3)))
 
 
-def _when(limit_s: float, least_s: float) -> dict[str, float]:
+def _when(limit_s: float, least_s: float) -> dict[str, Any]:
     return {"starts_s": 0.0, "lasts_s": round(min(max(LASTS * limit_s, least_s), LASTS_S_MAX), 1)}
 
 
