@@ -54,10 +54,11 @@ PAGES: Final = (
 INCIDENTS: Final = "/incidents"
 """The page for breaking something; only `ipa demo` has it."""
 
+NOT_AS_THEY_ARE: Final = frozenset({"/api/v1/replay", "/api/v1/dead-letters", "/api/v1/policy-evaluation"})
+"""REST resources that need a parameter or a broker."""
+
 API: Final = tuple(
-    row.path
-    for row in OPERATIONS
-    if row.method == "GET" and "{" not in row.path and row.path not in ("/api/v1/replay", "/api/v1/dead-letters")
+    row.path for row in OPERATIONS if row.method == "GET" and "{" not in row.path and row.path not in NOT_AS_THEY_ARE
 )
 """REST resources that can be read without parameters and without a broker."""
 

@@ -160,6 +160,8 @@ def _draw(choice: Choice, file: Path) -> None:
         if held:
             rates, values = zip(*held, strict=True)
             chart.scatter(rates, values, size=11, marker="diamond", color="#b45309", legend_label="held back")
+        if chart.legend:
+            chart.add_layout(chart.legend[0], "below")
         chart.vspan(x=[choice.contamination], line_dash="dashed")
         charts.append(chart)
     file.write_text(file_html(row(charts), INLINE, "Contamination rate"), encoding="utf-8")

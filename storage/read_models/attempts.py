@@ -91,6 +91,10 @@ class DecisionAdvice(msgspec.Struct, frozen=True, kw_only=True):
     experiment: str | None = None
     arm: str | None = None
     allocation_version: str | None = None
+    policy_version: str | None = None
+    runner_up: str | None = None
+    runner_up_needs: float | None = None
+    valid_until: datetime | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,30 +117,66 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     of_order: list[StoredAttempt]
 
 
-async def read_latest(  # what to look for, and which page of it
+class AttemptFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which attempts; None: whatever they have there.
+
+    Attributes:
+        amount_minor_min, amount_minor_max: both ends count.
+        since, until: when they were attempted; the end does not count.
+    """
+
+    status: str | None = None
+    gateway: str | None = None
+    method: str | None = None
+    issuer: str | None = None
+    network: str | None = None
+    country: str | None = None
+    currency: str | None = None
+    failure_code: str | None = None
+    order_id: str | None = None
+    customer_id: str | None = None
+    amount_minor_min: int | None = None
+    amount_minor_max: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def query(self) -> dict[str, Any]:
+        """As MongoDB wants it; every value only ever compared with, never an operator."""
+        ranges: dict[str, dict[str, Any]] = {
+            "amount_minor": {"$gte": self.amount_minor_min, "$lte": self.amount_minor_max},
+            "attempted_at": {"$gte": self.since, "$lt": self.until},
+        }
+        apart = {"amount_minor_min", "amount_minor_max", "since", "until"}
+        equal = {name: {"$eq": getattr(self, name)} for name in self.__struct_fields__ if name not in apart}
+        bounds = {name: {key: end for key, end in ends.items() if end is not None} for name, ends in ranges.items()}
+        wanted = {name: match for name, match in equal.items() if match["$eq"] is not None}
+        return wanted | {name: ends for name, ends in bounds.items() if ends}
+
+
+EVERY: Final = AttemptFilter()
+
+
+async def read_latest(
     database: Database,
-    status: str | None,
+    wanted: AttemptFilter = EVERY,
     *,
-    gateway: str | None = None,
-    order_id: str | None = None,
     before: tuple[datetime, str] | None = None,
     limit: int = LATEST_MAX,
 ) -> list[StoredAttempt]:
     """The latest attempts, newest first.
 
     Args:
-        status, gateway, order_id: only attempts of which this is true; None for all.
+        database: where.
+        wanted: which.
         before: only what follows the attempt with this time and id.
         limit: most attempts.
+    Raises: StoreUnavailable: also when so few of very many fit that the search takes too long.
     """
-    wanted = {"status": status, "gateway": gateway, "order_id": order_id}
-    query: dict[str, Any] = {name: {"$eq": value} for name, value in wanted.items() if value is not None}
+    query = wanted.query()
     if before is not None:
         at, attempt_id = before
-        query |= {
-            "attempted_at": {"$lte": at},
-            "$or": [{"attempted_at": {"$lt": at}}, {"_id": {"$lt": attempt_id}}],
-        }
+        follows = {"$or": [{"attempted_at": {"$lt": at}}, {"attempted_at": at, "_id": {"$lt": attempt_id}}]}
+        query = {"$and": [query, {"attempted_at": {"$lte": at}}, follows]}
     with translated():
         cursor = database["attempts"].find(query, {"history": 0})
         cursor = cursor.sort([("attempted_at", -1), ("_id", -1)]).limit(limit)

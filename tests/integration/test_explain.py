@@ -18,6 +18,9 @@ SMALL: Final = frozenset(
 
 MORE: Final = (
     "/payments?status=failed",
+    "/payments?gateway=bravo&method=card&issuer=harbour_bank&currency=INR&amount_min=1&since=now-2h&until=now",
+    "/payments?customer_id=cus_1",
+    "/policies?policy=uniform&days=1",
     "/payments?q=" + STORY,
     "/payments/" + STORY,
     "/api/v1/payments?status=failed",

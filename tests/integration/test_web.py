@@ -198,6 +198,42 @@ async def test_search_finds_attempts_and_orders(operator: Web) -> None:
     assert (unknown.status, "No such attempt or order" in await unknown.text()) == (404, True)
 
 
+async def test_payments_are_filtered_and_paged(operator: Web) -> None:
+    """Page and REST show what fits every filter, all of it over the pages, and say what they cannot read."""
+    database = database_of(operator)
+    await fill(database, datetime.now(UTC), attempts=400)
+    wanted = {"gateway": "bravo", "status": "failed", "amount_minor": {"$gte": 10_000}}
+    stored = {found["_id"] async for found in database["attempts"].find(wanted, {"_id": True})}
+    assert stored
+    asked = {"gateway": "bravo", "status": "failed", "amount_minor_min": "10000", "limit": "7"}
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        part = await (await operator.get("/api/v1/payments", params=asked | cursor)).json()
+        seen += [one["_id"] for one in part["items"]]
+        if part["next_cursor"] is None:
+            break
+        cursor = {"cursor": part["next_cursor"]}
+    assert (len(seen), set(seen)) == (len(stored), stored)
+    filters = {"gateway": "bravo", "status": "failed", "amount_min": "100.00", "currency": "INR", "since": "now-1d"}
+    page = await (await operator.get("/payments", params=filters)).text()
+    shown = set(re.findall(r'title="(att_[^"]+)"', page))
+    assert shown
+    assert shown <= stored
+    assert "Filters in force" in page
+    everything = await (await operator.get("/payments")).text()
+    older = re.search(r'href="(/payments\?[^"]+)" rel="next"', everything)
+    assert older is not None
+    next_page = await (await operator.get(older[1].replace("&amp;", "&"))).text()
+    assert not set(re.findall(r'title="(att_[^"]+)"', everything)) & set(re.findall(r'title="(att_[^"]+)"', next_page))
+    for wrong, words in (({"amount_min": "ten"}, "Amount from"), ({"since": "yesterday"}, "Since")):
+        answer = await operator.get("/payments", params=wrong)
+        assert answer.status == 400
+        assert words in await answer.text()
+    nothing = await (await operator.get("/payments", params={"issuer": '{"$ne": null}', "before": "x"})).text()
+    assert "No attempt fits these filters" in nothing
+
+
 async def test_story_tells_everything(operator: Web) -> None:
     """The story holds the request, the decision with all its reasons, each report, the failure and the anomaly."""
     await fill(database_of(operator), datetime.now(UTC), attempts=20)

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from messaging.contracts import AttemptStatus
-from storage.read_models.attempts import StoredAttempt, Story, read_latest, read_story
+from storage.read_models.attempts import AttemptFilter, StoredAttempt, Story, read_latest, read_story
 from web.api.operation import Call, Operation, Params, Problem
 from web.api.pages import Page, PageParams, decoded, paged
 
@@ -16,12 +16,27 @@ AnyId = Annotated[str, Meta(min_length=1, max_length=80, description="Id of an a
 Word = Annotated[str, Meta(min_length=1, max_length=60)]
 
 
+Minor = Annotated[int, Meta(ge=0, le=10**15)]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
 class PaymentsParams(PageParams, frozen=True, kw_only=True):
-    """Which attempts."""
+    """Which attempts; ``until`` itself does not count, the bounds of the amount do."""
 
     status: AttemptStatus | None = None
     gateway: Word | None = None
+    method: Word | None = None
+    issuer: Word | None = None
+    network: Word | None = None
+    country: Word | None = None
+    currency: Word | None = None
+    failure_code: Annotated[str, Meta(min_length=1, max_length=80)] | None = None
     order_id: AnyId | None = None
+    customer_id: AnyId | None = None
+    amount_minor_min: Minor | None = None
+    amount_minor_max: Minor | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class PaymentParams(Params, frozen=True, kw_only=True):
@@ -34,9 +49,7 @@ async def payments(call: Call, params: PaymentsParams) -> Page[StoredAttempt]:
     """The latest attempts, newest first."""
     found = await read_latest(
         call.database,
-        params.status,
-        gateway=params.gateway,
-        order_id=params.order_id,
+        AttemptFilter(**{name: getattr(params, name) for name in AttemptFilter.__struct_fields__}),
         before=decoded(params.cursor, tuple[datetime, str]),
         limit=params.limit + 1,
     )

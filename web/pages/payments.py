@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-from urllib.parse import quote
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 import msgspec
 from aiohttp import web
 
-from storage.read_models.attempts import STATUSES, Story, find_ids, read_latest, read_story
-from web.keys import DATABASE
-from web.rendering import page
+from storage.read_models.attempts import (
+    LATEST_MAX,
+    STATUSES,
+    AttemptFilter,
+    Story,
+    find_ids,
+    read_latest,
+    read_story,
+)
+from web.api.operation import Problem
+from web.api.pages import decoded, paged
+from web.keys import DATABASE, GATEWAYS
+from web.rendering import DECIMALS, page
+from web.time_range import moment
+
+FILTERS: Final = {
+    "status": "Status",
+    "gateway": "Gateway",
+    "method": "Method",
+    "issuer": "Issuer",
+    "network": "Network",
+    "country": "Country",
+    "currency": "Currency",
+    "failure_code": "Failure code",
+    "customer_id": "Customer",
+    "amount_min": "Amount from",
+    "amount_max": "Amount to",
+    "since": "Since",
+    "until": "Until",
+}
+"""Parameters of the address, and their names for people."""
+
+FILTER_CHARS_MAX: Final = 80
+AMOUNT_MINOR_MAX: Final = 10**15
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,21 +56,82 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def payments(request: web.Request) -> web.Response:
-    """The latest attempts, or what a search found."""
+    """The latest attempts that fit the filters, page by page, or what a search for an id found."""
     database = request.app[DATABASE]
     searched = request.query.get("q", "").strip()
-    status = request.query.get("status")
-    status = status if status in STATUSES else None
+    asked = asked_of(request.query, datetime.now(UTC))
+    context: dict[str, Any] = {"asked": asked, "statuses": STATUSES, "searched": None, "older": None}
     if not searched:
-        context = {"attempts": await read_latest(database, status), "status": status, "statuses": STATUSES}
-        return page(request, "payments.html", {**context, "searched": None})
+        try:
+            before = decoded(request.query.get("before") or None, tuple[datetime, str])
+        except Problem:
+            before = None
+        found = await read_latest(database, asked.filter, before=before, limit=LATEST_MAX + 1)
+        shown = paged(found, LATEST_MAX, lambda attempt: (attempt.attempted_at, attempt.attempt_id))
+        context |= {"attempts": shown.items, "is_first": before is None}
+        if shown.next_cursor is not None:
+            context["older"] = asked.address(before=shown.next_cursor)
+        context["gateways"] = [*request.app[GATEWAYS]]
+        return page(request, "payments.html", context, status=400 if asked.problem else 200)
     found = await find_ids(database, searched)
     if len(found) == 1:
         raise web.HTTPSeeOther(f"/payments/{quote(found[0].attempt_id, safe='')}")
     if not found:
         return page(request, "payment_unknown.html", {"wanted": searched, "search": searched}, status=404)
-    context = {"attempts": found, "status": None, "statuses": STATUSES, "searched": searched, "search": searched}
+    context |= {"attempts": found, "searched": searched, "search": searched, "is_first": True, "gateways": []}
     return page(request, "payments.html", context)
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The filters as they stand in the address, as they are understood, and what is wrong with them."""
+
+    filter: AttemptFilter
+    given: dict[str, str]
+    problem: str | None
+
+    def address(self, *, without: str = "", **more: str) -> str:
+        """The query of the same page with one filter less, or with something more."""
+        return urlencode({name: text for name, text in self.given.items() if name != without} | more)
+
+
+def asked_of(query: Mapping[str, str], now: datetime) -> Asked:
+    """Read the filters of an address; one that cannot be read is left out, and said to be.
+
+    Args:
+        query: of the address.
+        now: the present, for moments such as ``now-2h``.
+    """
+    given = {name: text for name in FILTERS if (text := query.get(name, "").strip()[:FILTER_CHARS_MAX])}
+    if given.get("status") not in (None, *STATUSES):
+        del given["status"]
+    understood: dict[str, Any] = {}
+    problem = None
+    for name, text in given.items():
+        try:
+            if name in ("since", "until"):
+                understood[name] = moment(text, now)
+            elif name in ("amount_min", "amount_max"):
+                understood[name.replace("amount", "amount_minor")] = _minor(text, given.get("currency", ""))
+            else:
+                understood[name] = text
+        except (ValueError, OverflowError) as error:
+            problem = f"{FILTERS[name]}: {error}"
+    return Asked(filter=AttemptFilter(**understood), given=given, problem=problem)
+
+
+def _minor(text: str, currency: str) -> int:
+    """An amount as people write it, in minor units.
+
+    >>> _minor("12.50", "INR"), _minor("12", "JPY")
+    (1250, 12)
+    """
+    try:
+        amount = Decimal(text).scaleb(DECIMALS.get(currency, 2))
+    except InvalidOperation:
+        raise ValueError("an amount is written 1250 or 12.50.") from None
+    if not 0 <= amount <= AMOUNT_MINOR_MAX:
+        raise ValueError("an amount is not negative, and not beyond all money.")
+    return int(amount)
 
 
 async def payment(request: web.Request) -> web.Response:
