@@ -1,6 +1,6 @@
 """How soon, how surely and how cheaply the anomaly watcher finds what is wrong, next to the physical limit and peers.
 
-Streams come from the simulator, attempt by attempt when they are answered (``simulator.heard``); incidents of all kinds
+Streams come from the simulator, attempt by attempt as they are answered (``cli.tuning.heard``); incidents of all kinds
 are drawn (``simulator.drawn``); the first part of each stream is history that nothing is judged on. The detector runs
 with the shipped settings on every stream. Figures are those of the issue (``anomaly_truth``): a repeated alert for one
 incident counts as false, an incident that was not found as found infinitely late.
@@ -27,10 +27,10 @@ import numpy as np
 
 from benchmarks.anomaly_peers import PEERS, Windows, alerts_of, features_of
 from benchmarks.anomaly_truth import Alert, Score, Truth, compare, joined
+from cli.tuning.heard import Cells, Stream
 from config.settings import load_settings
 from ml.anomalies.detector import AnomalyDetector
 from simulator.drawn import DAY_S, schedule
-from simulator.heard import Cells, Stream
 from simulator.scenario import Scenario
 
 RESULTS = Path(__file__).parent / "results" / "anomalies.json"

@@ -14,9 +14,9 @@ import numpy as np
 from sklearn.ensemble import IsolationForest
 
 from benchmarks.anomaly_truth import Alert
+from cli.tuning.heard import key_of
 from ml.anomalies.attempts import Attempts
 from ml.anomalies.segments import SegmentKey, overlap
-from simulator.heard import key_of
 from simulator.world import facts
 
 WINDOW_S = 60.0

@@ -70,8 +70,8 @@ def anomalies(
 
 def _chosen(streams: int, held_back: int, *, rate: float, seed: int, now_used: float) -> Choice:
     """Watch the streams, showing how far it is, and choose."""
+    from cli.tuning.labelled import labelled_minutes
     from ml.anomalies.tuning import tune as choose
-    from simulator.labelled import labelled_minutes
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     watched: list[LabelledMinutes] = []

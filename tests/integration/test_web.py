@@ -198,6 +198,35 @@ async def test_search_finds_attempts_and_orders(operator: Web) -> None:
     assert (unknown.status, "No such attempt or order" in await unknown.text()) == (404, True)
 
 
+async def test_the_failure_map_is_a_recount(operator: Web) -> None:
+    """Every cell of the map holds what a count of single attempts gives, and the page shows it."""
+    database = database_of(operator)
+    await fill(database, datetime.now(UTC), attempts=400)
+    shown = await (await operator.get("/api/v1/failures/map")).json()
+    since = datetime.fromisoformat(shown["since"])
+    settled = {"$in": ["succeeded", "failed", "reversed"]}
+    counted = {
+        (row["_id"]["gateway"], row["_id"]["issuer"]): (row["succeeded"], row["n"])
+        async for row in await database["attempts"].aggregate(
+            [
+                {"$match": {"attempted_at": {"$gte": since}, "status": settled}},
+                {
+                    "$group": {
+                        "_id": {"gateway": "$gateway", "issuer": "$issuer"},
+                        "n": {"$sum": 1},
+                        "succeeded": {"$sum": {"$cond": [{"$eq": ["$status", "succeeded"]}, 1, 0]}},
+                    }
+                },
+            ]
+        )
+    }
+    told = {(one["gateway"], one["issuer"]): (one["now"]["succeeded"], one["now"]["settled"]) for one in shown["cells"]}
+    assert told == counted
+    page = await (await operator.get("/failures")).text()
+    assert "Authorization by issuer and gateway" in page
+    assert 'class="n heat-' in page
+
+
 async def test_payments_are_filtered_and_paged(operator: Web) -> None:
     """Page and REST show what fits every filter, all of it over the pages, and say what they cannot read."""
     database = database_of(operator)

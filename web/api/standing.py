@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.read_models.experiments import Experiments
+from storage.read_models.failure_map import FailureMap
 from storage.read_models.failures import Failures
 from storage.read_models.gateways import Overview
 from storage.read_models.routing import Routing
@@ -10,6 +11,7 @@ from web.api.operation import Call, Operation
 from web.pages.reading import (
     SystemHealth,
     experiments_of,
+    failure_map_of,
     failures_of,
     health_of,
     overview_of,
@@ -25,6 +27,11 @@ async def overview(call: Call) -> Overview:
 async def failures(call: Call) -> Failures:
     """Failures of the last minutes by category."""
     return await failures_of(call.request)
+
+
+async def failure_map(call: Call) -> FailureMap:
+    """Authorization by gateway and issuer in the last hour, and the parts that moved since the hour before."""
+    return await failure_map_of(call.request)
 
 
 async def routing(call: Call) -> Routing:
@@ -45,6 +52,7 @@ async def health(call: Call) -> SystemHealth:
 OPERATIONS = (
     Operation("GET", "/api/v1/overview", overview, answer=Overview),
     Operation("GET", "/api/v1/failures", failures, answer=Failures),
+    Operation("GET", "/api/v1/failures/map", failure_map, answer=FailureMap),
     Operation("GET", "/api/v1/routing", routing, answer=Routing, shared=True),
     Operation("GET", "/api/v1/experiments", experiments, answer=Experiments),
     Operation("GET", "/api/v1/health", health, answer=SystemHealth),

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from storage.read_models.anomalies import Anomalies, read_anomalies
 from storage.read_models.experiments import Experiments, read_experiments
+from storage.read_models.failure_map import FailureMap, read_failure_map
 from storage.read_models.failures import Failures, read_failures
 from storage.read_models.gateway_standing import GatewayStanding, read_standings
 from storage.read_models.gateways import Overview, read_overview
@@ -42,6 +43,12 @@ async def failures_of(request: web.Request) -> Failures:
     """Failures by category."""
     database = request.app[DATABASE]
     return await request.app[RECENT].get("failures", lambda: read_failures(database, datetime.now(UTC)))
+
+
+async def failure_map_of(request: web.Request) -> FailureMap:
+    """Where payments fail, and what moved."""
+    database = request.app[DATABASE]
+    return await request.app[TRENDS].get("failure map", lambda: read_failure_map(database, datetime.now(UTC)))
 
 
 async def routing_of(request: web.Request) -> Routing:

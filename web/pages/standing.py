@@ -9,7 +9,15 @@ from aiohttp import web
 from config.settings import masked
 from web.keys import SETTINGS
 from web.pages.people import only_for
-from web.pages.reading import anomalies_of, experiments_of, failures_of, health_of, overview_of, routing_of
+from web.pages.reading import (
+    anomalies_of,
+    experiments_of,
+    failure_map_of,
+    failures_of,
+    health_of,
+    overview_of,
+    routing_of,
+)
 from web.rendering import page
 
 
@@ -19,8 +27,9 @@ async def overview(request: web.Request) -> web.Response:
 
 
 async def failures(request: web.Request) -> web.Response:
-    """Why payments fail."""
-    return page(request, "failures.html", {"failures": await failures_of(request)})
+    """Why payments fail, and where."""
+    context = {"failures": await failures_of(request), "map": await failure_map_of(request)}
+    return page(request, "failures.html", context)
 
 
 async def routing(request: web.Request) -> web.Response:

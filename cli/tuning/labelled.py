@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 
+from cli.tuning.heard import Cells, Stream
 from ml.anomalies.detector import AnomalyDetector
 from ml.anomalies.segments import Floats, Integers, SegmentKey, overlap
 from ml.anomalies.tuning import LabelledMinutes
 from simulator.drawn import schedule
-from simulator.heard import Cells, Stream
 from simulator.world.plan import Label
 
 LATE_S: Final = 60.0
