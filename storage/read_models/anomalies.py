@@ -16,6 +16,8 @@ from storage.read_models.measures import QUERY_MS_MAX, read_as
 OPEN_MAX: Final = 200
 CLOSED_MAX: Final = 100
 COVERING_MAX: Final = 20
+SIMILAR_MAX: Final = 8
+SIMILAR_READ_MAX: Final = 100
 SEVERITY_ORDER: Final = {"critical": 0, "major": 1, "minor": 2}
 
 
@@ -56,6 +58,26 @@ async def read_covering(database: Database, at: datetime, *, gateway: str, metho
     with translated():
         found = await _find(database, query, "detected_at", COVERING_MAX)
     return sorted(found, key=lambda anomaly: anomaly.detected_at)
+
+
+async def read_similar(database: Database, anomaly: Anomaly) -> list[Anomaly]:
+    """Earlier anomalies of the same signal that touched the same gateway, issuer, method, network or country.
+
+    Those of the very same segment come first, then the newest; one of all traffic is like others of all traffic.
+    """
+    named = {f"segment.{name}": value for name, value in msgspec.structs.asdict(anomaly.segment).items() if value}
+    everything = {f"segment.{name}": None for name in anomaly.segment.__struct_fields__}
+    alike: list[dict[str, Any]] = [{name: {"$eq": value}} for name, value in named.items()] or [everything]
+    query: dict[str, Any] = {
+        "_id": {"$ne": anomaly.anomaly_id},
+        "detected_at": {"$lt": anomaly.detected_at},
+        "signal": anomaly.signal,
+        "$or": alike,
+    }
+    with translated():
+        found = await _find(database, query, "detected_at", SIMILAR_READ_MAX)
+    found.sort(key=lambda other: other.segment != anomaly.segment)
+    return found[:SIMILAR_MAX]
 
 
 async def _find(database: Database, query: dict[str, Any], newest_by: str, limit: int) -> list[Anomaly]:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from yarl import URL
 
 from cli.services.mongodb import PrivateMongoDB
 from config.settings import load_settings
+from messaging.contracts import Anomaly, Segment
+from storage.anomalies import record_anomalies
 from storage.database import Database, declare
 from tests.conftest import eventually
 from tests.web_documents import HOSTILE, STORY, fill
@@ -225,6 +227,34 @@ async def test_the_failure_map_is_a_recount(operator: Web) -> None:
     page = await (await operator.get("/failures")).text()
     assert "Authorization by issuer and gateway" in page
     assert 'class="n heat-' in page
+
+
+async def test_an_anomaly_names_earlier_ones_like_it(operator: Web) -> None:
+    """The same segment first, then what shares a part of it; never another signal, a later one, or itself."""
+    database, now = database_of(operator), datetime.now(UTC)
+
+    def told(number: int, minutes_ago: int, segment: Segment, signal: str = "success_rate") -> Anomaly:
+        at = now - timedelta(minutes=minutes_ago)
+        return Anomaly(
+            anomaly_id=f"anm_{number}", segment=segment, signal=signal, severity="major",  # type: ignore[arg-type]
+            started_at=at, detected_at=at, updated_at=at, closed_at=at + timedelta(minutes=9), observed=0.4,
+            expected=0.9, expected_low=0.88, expected_high=0.92, attempts_seen=90, score=30.0,
+            closed_because="well again",
+        )  # fmt: skip
+
+    bank = Segment(gateway="bravo", issuer="harbour_bank")
+    stored = [
+        told(1, 500, bank), told(2, 400, Segment(gateway="bravo")), told(3, 300, Segment(issuer="harbour_bank")),
+        told(4, 200, Segment(gateway="delta")), told(5, 150, bank, "latency"), told(6, 100, bank), told(7, 50, bank),
+    ]  # fmt: skip
+    await record_anomalies(database, stored, [], now=now)
+    answer = await operator.get("/api/v1/anomalies/anm_6/similar")
+    assert [one["anomaly"]["anomaly_id"] for one in (await answer.json())["items"]] == ["anm_1", "anm_3", "anm_2"]
+    page = await (await operator.get("/anomalies/anm_6")).text()
+    assert "Earlier ones like this" in page
+    assert "well again" in page
+    assert "None is stored" in await (await operator.get("/anomalies/anm_1")).text()
+    assert (await operator.get("/api/v1/anomalies/nobody/similar")).status == 404
 
 
 async def test_payments_are_filtered_and_paged(operator: Web) -> None:

@@ -13,7 +13,7 @@ from messaging.contracts import Anomaly, AnomalyHandled, Id
 from messaging.errors import MessagingError
 from storage.anomaly_notes import AnomalyNote, Comment, change_note, read_notes
 from storage.audit import audit_entry
-from storage.read_models.anomalies import find_anomaly
+from storage.read_models.anomalies import find_anomaly, read_similar
 from storage.users import find_user
 from web.api.operation import Body, Call, Operation, Params, Problem
 from web.keys import HEAD
@@ -41,6 +41,12 @@ class AnomaliesShown(msgspec.Struct, frozen=True, kw_only=True):
 
     open: list[AnomalyShown]
     closed: list[AnomalyShown]
+
+
+class AnomaliesSimilar(msgspec.Struct, frozen=True, kw_only=True):
+    """Earlier anomalies like one."""
+
+    items: list[AnomalyShown]
 
 
 class Acknowledgement(Body, frozen=True, kw_only=True):
@@ -90,6 +96,13 @@ async def anomaly(call: Call, params: AnomalyParams) -> AnomalyShown:
     found = await _found(call, params)
     notes = await read_notes(call.database, [found.anomaly_id])
     return AnomalyShown(anomaly=found, note=notes.get(found.anomaly_id))
+
+
+async def similar(call: Call, params: AnomalyParams) -> AnomaliesSimilar:
+    """Earlier anomalies like this one, those of the very same segment first, with what people did about them."""
+    found = await read_similar(call.database, await _found(call, params))
+    notes = await read_notes(call.database, [one.anomaly_id for one in found])
+    return AnomaliesSimilar(items=[AnomalyShown(anomaly=one, note=notes.get(one.anomaly_id)) for one in found])
 
 
 async def acknowledge(call: Call, params: AnomalyParams, body: Acknowledgement) -> AnomalyNote:
@@ -200,6 +213,14 @@ def _write(action: str, handler: Any, body: type[Body]) -> Operation:
 OPERATIONS = (
     Operation("GET", "/api/v1/anomalies", anomalies, answer=AnomaliesShown),
     Operation("GET", "/api/v1/anomalies/{anomaly_id}", anomaly, AnomalyParams, answer=AnomalyShown, problems=(404,)),
+    Operation(
+        "GET",
+        "/api/v1/anomalies/{anomaly_id}/similar",
+        similar,
+        AnomalyParams,
+        answer=AnomaliesSimilar,
+        problems=(404,),
+    ),
     _write("acknowledge", acknowledge, Acknowledgement),
     _write("snooze", snooze, Snooze),
     _write("assign", assign, Assignment),

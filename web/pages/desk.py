@@ -8,7 +8,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from storage.models import list_models
-from web.api.anomalies import AnomalyParams, anomaly
+from web.api.anomalies import AnomalyParams, anomaly, similar
 from web.api.dead_letters import QUEUES, SHOWN_MAX, QueueParams, letters
 from web.api.operation import Call, Problem
 from web.keys import DATABASE
@@ -23,7 +23,8 @@ async def one_anomaly(request: web.Request) -> web.Response:
     """One anomaly: what is known, and what people did."""
     params = AnomalyParams(anomaly_id=request.match_info["anomaly_id"][:80])
     shown = await _or_error(anomaly(Call(request), params))
-    return page(request, "anomaly.html", {"anomaly": shown.anomaly, "note": shown.note})
+    alike = await _or_error(similar(Call(request), params))
+    return page(request, "anomaly.html", {"anomaly": shown.anomaly, "note": shown.note, "similar": alike.items})
 
 
 async def models(request: web.Request) -> web.Response:
