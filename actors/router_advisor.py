@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from actors.paused_gateways import PausedGateways
 from actors.recent import Recent
+from actors.routing_overrides import RoutingOverrides, in_words
 from actors.unwell_gateways import UnwellGateways
 from messaging.contracts import (
     AllocationPublished,
@@ -29,11 +31,14 @@ from messaging.contracts import (
     RecordedAttempt,
     RouteAdvised,
     RouteRequested,
+    RoutingOverridden,
+    RoutingOverride,
+    RoutingReleased,
 )
 from ml.experiments.assignment import Assignment
 from ml.routing.context import Outcome, Ranking, RoutingContext
 from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
-from ml.routing.learners import Arm, ArmLearners, arm_of
+from ml.routing.learners import DEFAULT, Arm, ArmLearners, arm_of
 from ml.routing.policies import NOTHING_ELIGIBLE, Policy, PolicySettings
 
 DECISIONS_REMEMBERED_MAX: Final = 20_000
@@ -133,6 +138,7 @@ class RouterAdvisor:
         self._batches: Recent[str, None] = Recent(BATCHES_REMEMBERED_MAX)
         self._unwell = UnwellGateways()
         self._paused = PausedGateways()
+        self._overrides = RoutingOverrides(policies, generator)
 
     # --- answer ------------------------------------------------------------------------------------------------------
 
@@ -161,13 +167,18 @@ class RouterAdvisor:
             previous_failures=tuple(failure.gateway for failure in request.previous_failures),
         )
         may = self._paused.without(eligible(context, self._gateways, asked=request.candidates), now)
-        assigned = self._learners.assignment(request, now)
-        policy = self._learners.learner(arm_of(assigned))
+        overridden = self._overrides.at(now)
+        assigned = None if overridden else self._learners.assignment(request, now)
+        policy = overridden[1] if overridden else self._learners.learner(arm_of(assigned))
         ranking = NOTHING_ELIGIBLE
         if may.candidates:
             unwell = self._unwell.among(may.candidates, context)
             ranking = policy.rank(context, may.candidates, now.timestamp(), unwell, self._fees)
-        return self._advised(request, now, ranking, may, policy, assigned)
+        advised = self._advised(request, now, ranking, may, policy, assigned)
+        if overridden is None:
+            return advised
+        said = f"{in_words(overridden[0])}; {advised.reason}"
+        return msgspec.structs.replace(advised, reason=said[:TEXT_LENGTH_MAX])
 
     def _advised(  # six things that a decision consists of
         self,
@@ -216,7 +227,7 @@ class RouterAdvisor:
 
         Args:
             messages: AttemptsRecorded, AnomalyOpened, AnomalyUpdated, AnomalyClosed, AllocationPublished,
-                GatewayPaused, GatewayResumed.
+                GatewayPaused, GatewayResumed, RoutingOverridden, RoutingReleased.
                 FailuresClassified changes nothing here: whose fault a failure was does not change the ranking.
             now: outcomes are taken to be no younger than this.
             known: not needed by this worker.
@@ -235,6 +246,10 @@ class RouterAdvisor:
                     self._paused.pause(message.pause)
                 case GatewayResumed():
                     self._paused.resume(message.pause_id)
+                case RoutingOverridden():
+                    self._overrides.put(message.override, self._learners.learner(DEFAULT), now)
+                case RoutingReleased():
+                    self._overrides.release(message.override_id)
                 case FailuresClassified() | _:
                     pass
         return iter(())
@@ -246,6 +261,7 @@ class RouterAdvisor:
         allocation: AllocationPublished | None,
         now: datetime,
         pauses: Iterable[GatewayPause] = (),
+        override: RoutingOverride | None = None,
     ) -> None:
         """Replace everything learned by what the store holds.
 
@@ -258,6 +274,7 @@ class RouterAdvisor:
             allocation: the last one; None: there never was one.
             now: the present.
             pauses: of gateways, those that are not over.
+            override: of the routing; None: none holds.
         """
         self._learners = self._fresh_learners()
         self._paused = PausedGateways(pauses)
@@ -277,6 +294,9 @@ class RouterAdvisor:
                     failed=entry.failed,
                 )
                 self._teach(self._learners.all(), outcome, now)
+        self._overrides = RoutingOverrides(self._policies, self._generator)
+        if override is not None:
+            self._overrides.put(override, self._learners.learner(DEFAULT), now)
 
     def _learn_batch(self, recorded: AttemptsRecorded, now: datetime) -> None:
         if recorded.batch_id in self._batches:
@@ -301,7 +321,8 @@ class RouterAdvisor:
 
     def _learners_of(self, arm: Arm | None) -> Iterable[Policy]:
         """Who hears of a payment: the learner of its arm; all (None) when it was chosen elsewhere."""
-        return self._learners.all() if arm is None else [self._learners.learner(arm)]
+        arms = self._learners.all() if arm is None else [self._learners.learner(arm)]
+        return [*arms, *self._overrides.learners()]
 
     def _teach(self, learners: Iterable[Policy], outcome: Outcome, now: datetime) -> None:
         for learner in learners:

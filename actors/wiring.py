@@ -24,6 +24,7 @@ from storage.anomalies import open_anomalies, recent_anomalies
 from storage.database import Database, Document
 from storage.gateway_pauses import pauses_not_over
 from storage.rollups import read_minutes, read_sums, slot_of, slots_of
+from storage.routing_overrides import override_in_force
 
 if TYPE_CHECKING:
     from actors.responder import Responder
@@ -236,7 +237,8 @@ def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Respond
         since = now - timedelta(minutes=chosen.warm_start_minutes)
         minutes = [_evidence_minute(document) async for document in read_minutes(database, since)]
         anomalies, allocation = await open_anomalies(database), await last_allocation(database)
-        advisor.warm_start(minutes, anomalies, allocation, now, await pauses_not_over(database, now))
+        pauses, override = await pauses_not_over(database, now), await override_in_force(database, now)
+        advisor.warm_start(minutes, anomalies, allocation, now, pauses, override)
 
     return Responder(advisor, start, database, settings.runner, pulse)
 

@@ -212,6 +212,33 @@ class GatewayResumed(Message, frozen=True, kw_only=True, tag="gateway.resumed"):
     reason: Text
 
 
+class RoutingOverride(msgspec.Struct, frozen=True, kw_only=True):
+    """A time in which an operator wants every payment tried in one order, whatever the policies say."""
+
+    override_id: Id
+    order: Annotated[list[Name], Meta(min_length=1, max_length=50)]
+    starts_at: Instant
+    ends_at: Instant | None
+    """None: until it is released."""
+    who: Name
+    reason: Text
+
+
+class RoutingOverridden(Message, frozen=True, kw_only=True, tag="routing.overridden"):
+    """An operator takes the routing into their own hands; an earlier override gives way."""
+
+    override: RoutingOverride
+
+
+class RoutingReleased(Message, frozen=True, kw_only=True, tag="routing.released"):
+    """An operator lets the policies decide again."""
+
+    override_id: Id
+    released_at: Instant
+    who: Name
+    reason: Text
+
+
 class AnomalyHandled(Message, frozen=True, kw_only=True, tag="anomaly.handled"):
     """An operator acknowledges an anomaly, puts it off, gives it to somebody, or says that it is none.
 
@@ -602,6 +629,8 @@ AnyMessage = (
     | FailureCodeCorrected
     | GatewayPaused
     | GatewayResumed
+    | RoutingOverridden
+    | RoutingReleased
     | AnomalyHandled
     | AttemptsRecorded
     | FailuresClassified
@@ -638,7 +667,9 @@ def identity_of(message: Message) -> str:
     """
     if isinstance(message, GatewayPaused):
         return f"{type_of(message)}:{message.pause.pause_id}"
-    for field in ("batch_id", "event_id", "request_id", "version", "pause_id", "change_id"):
+    if isinstance(message, RoutingOverridden):
+        return f"{type_of(message)}:{message.override.override_id}"
+    for field in ("batch_id", "event_id", "request_id", "version", "pause_id", "change_id", "override_id"):
         value = getattr(message, field, None)
         if value is not None:
             return f"{type_of(message)}:{value}"

@@ -34,6 +34,8 @@ from messaging.contracts import (
     RouteAdvised,
     RouteRefused,
     RouteRequested,
+    RoutingOverridden,
+    RoutingReleased,
     type_of,
 )
 
@@ -75,6 +77,8 @@ Heads = (
     FailureCodeCorrected,
     GatewayPaused,
     GatewayResumed,
+    RoutingOverridden,
+    RoutingReleased,
 )
 """Messages that come from the outside world."""
 
@@ -105,7 +109,7 @@ LINE: Final = (
     Stage("retry_advisor",        (RetryRequested,),                        (RetryAdvised, RetryRefused)),
     Stage("router_advisor",       (RouteRequested,),                        (RouteAdvised, RouteRefused),
           each_replica_hears=(AttemptsRecorded, AnomalyOpened, AnomalyUpdated, AnomalyClosed, AllocationPublished,
-                              GatewayPaused, GatewayResumed)),
+                              GatewayPaused, GatewayResumed, RoutingOverridden, RoutingReleased)),
 )
 # fmt: on
 

@@ -119,6 +119,7 @@ def indexes(settings: StoreSettings) -> dict[str, list[IndexModel]]:
             IndexModel([("who", ASCENDING), ("_id", DESCENDING)]),
             IndexModel([("what", ASCENDING), ("_id", DESCENDING)]),
         ],
+        "routing_overrides": [IndexModel([("released_at", ASCENDING), ("starts_at", DESCENDING)])],
         "gateway_pauses": [IndexModel([("resumed_at", ASCENDING), ("starts_at", ASCENDING)])],
         "heartbeats": [IndexModel([("at", ASCENDING)], expireAfterSeconds=DAY_S)],
         "rejections": [

@@ -88,7 +88,7 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         candidates: best first, except that an exploring one stands before the best.
         best: the gateway that would be first if nothing were explored.
-        exploring: whether another one is first.
+        exploring: whether another one is first, by chance.
         runner_up: who would be first if ``best`` were not there.
         runner_up_needs: expected success from which the runner-up would be ``best``; None: no success is enough,
             because it is unwell, failed for this order, or is too dear.
@@ -111,6 +111,9 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
             return f"{claim}; it is the only gateway for this payment"
         if first.gateway != self.best:
             better = next(candidate for candidate in self.candidates if candidate.gateway == self.best)
+            if not self.exploring:
+                promised = f"{self.best} promises {better.expected_success:.1%}"
+                return f"{claim}; it is first in a fixed order, although {promised}"
             why = "to see whether it has recovered" if first.unwell else "to keep learning"
             return (
                 f"{claim}; chosen {why} (probability {first.propensity:.1%}), "

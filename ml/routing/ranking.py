@@ -98,7 +98,8 @@ def ranking(
         for index in order
     )
     best, *others = sorted(range(len(gateways)), key=lambda index: (shares.tier[index], -values[index]))
-    found = Ranking(candidates=ranked, best=gateways[best], exploring=chosen != best)
+    exploring = chosen != best and shares.first[chosen] < total
+    found = Ranking(candidates=ranked, best=gateways[best], exploring=exploring)
     if not others:
         return found
     second = others[0]

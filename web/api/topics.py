@@ -19,6 +19,7 @@ from web.api import (
     people,
     policies,
     replay,
+    routing_override,
     shoppers,
     standing,
 )
@@ -37,6 +38,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *anomalies.OPERATIONS,
     *models.OPERATIONS,
     *policies.OPERATIONS,
+    *routing_override.OPERATIONS,
     *dead_letters.OPERATIONS,
     *replay.OPERATIONS,
     *audit.OPERATIONS,

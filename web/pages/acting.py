@@ -51,9 +51,9 @@ async def act(request: web.Request) -> web.StreamResponse:
 
 def _arguments(request: web.Request, operation: Operation, form: Mapping[str, Any]) -> list[Any]:
     """The call, the parameters and the body, from the fields of a form; empty fields are left out."""
-    lists = {"scopes"}
+    lists = {"scopes", "order"}
     given = {
-        name: form.getall(name) if name in lists else form[name]  # type: ignore[attr-defined]
+        name: [one for one in form.getall(name) if one != ""] if name in lists else form[name]  # type: ignore[attr-defined]
         for name in form
         if name not in OWN_FIELDS and form[name] != ""
     }

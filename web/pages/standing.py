@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
 from config.settings import masked
-from web.keys import SETTINGS
+from storage.routing_overrides import override_in_force
+from web.keys import DATABASE, GATEWAYS, SETTINGS
 from web.pages.people import only_for
 from web.pages.reading import (
     anomalies_of,
@@ -34,7 +36,12 @@ async def failures(request: web.Request) -> web.Response:
 
 async def routing(request: web.Request) -> web.Response:
     """Where payments go, and why."""
-    return page(request, "routing.html", {"routing": await routing_of(request)})
+    context = {
+        "routing": await routing_of(request),
+        "override": await override_in_force(request.app[DATABASE], datetime.now(UTC)),
+        "configured": [*request.app[GATEWAYS]],
+    }
+    return page(request, "routing.html", context)
 
 
 async def anomalies(request: web.Request) -> web.Response:

@@ -23,6 +23,9 @@ from messaging.contracts import (
     RecordedAttempt,
     RouteAdvised,
     RouteRequested,
+    RoutingOverridden,
+    RoutingOverride,
+    RoutingReleased,
     Segment,
 )
 from ml.experiments.design import Arm, Experiment
@@ -385,3 +388,53 @@ def test_an_answer_says_what_would_flip_it_and_how_long_it_holds() -> None:
     assert timedelta(0) < advised.valid_until - NOW <= timedelta(minutes=5)
     lonely = knowing(advisor()).advise(request(candidates=["alpha"]), NOW)
     assert (lonely.runner_up, lonely.runner_up_needs) == (None, None)
+
+
+def override(*order: str, minutes: int | None = None) -> RoutingOverridden:
+    """An operator's order, from now on."""
+    ends_at = NOW + timedelta(minutes=minutes) if minutes else None
+    return RoutingOverridden(
+        override=RoutingOverride(override_id="ovr_1", order=list(order), starts_at=NOW, ends_at=ends_at, who="olga",
+                                 reason="incident 7")
+    )  # fmt: skip
+
+
+def test_an_override_stands_above_policies_and_experiments_until_it_is_released() -> None:
+    """The worse gateway is first for all, with propensity 1, in no arm; then the policies decide as before."""
+    worker = knowing(advisor())
+    tell(worker, PUBLISHED, override("alpha", "bravo"))
+    for number in range(50):
+        advised = worker.advise(request(number), NOW)
+        assert (advised.ranking[0].gateway, advised.ranking[0].propensity) == ("alpha", 1.0)
+        assert (advised.policy, advised.arm, advised.exploring) == ("override", None, False)
+        assert "overridden by olga until it is released: incident 7" in advised.reason
+        assert advised.ranking[0].expected_success == pytest.approx(0.8, abs=0.05)
+    released = RoutingReleased(override_id="ovr_other", released_at=NOW, who="olga", reason="")
+    tell(worker, released)
+    assert worker.advise(request(100), NOW).policy == "override"
+    tell(worker, msgspec.structs.replace(released, override_id="ovr_1"))
+    advised = worker.advise(request(101), NOW)
+    assert (advised.policy, advised.ranking[0].gateway) == ("adaptive", "bravo")
+    assert advised.arm is not None
+
+
+def test_an_override_ends_by_itself_and_is_kept_over_a_restart() -> None:
+    """After its end the policies decide; a router that starts meanwhile reads it with everything else."""
+    worker = advisor()
+    told = override("alpha", minutes=10)
+    minutes = [EvidenceMinute(NOW.timestamp() - 60, name, "card", "harbour_bank", good, 1000 - good)
+               for name, good in (("alpha", 500), ("bravo", 950))]  # fmt: skip
+    worker.warm_start(minutes, [], None, NOW, override=told.override)
+    assert worker.advise(request(1), NOW).ranking[0].gateway == "alpha"
+    assert worker.advise(request(2), NOW + timedelta(minutes=11)).ranking[0].gateway == "bravo"
+    worker.warm_start(minutes, [], None, NOW)
+    assert worker.advise(request(3), NOW).policy == "adaptive"
+
+
+def test_what_a_gateway_does_not_take_stays_out_under_an_override() -> None:
+    """A gateway that may not take the payment is passed over, whatever the order says."""
+    worker = knowing(advisor())
+    tell(worker, override("goldcard", "bravo"))
+    advised = worker.advise(request(1), NOW)
+    assert advised.ranking[0].gateway == "bravo"
+    assert "goldcard" in {excluded.gateway for excluded in advised.excluded}
