@@ -25,7 +25,16 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from benchmarks.routing_peers import Adaptive, Chooser, DiscountedThompson, VowpalWabbit, WindowedHedge
+from benchmarks.routing_peers import (
+    Adaptive,
+    Chooser,
+    DiscountedThompson,
+    DiscountedUcb,
+    LinUcb,
+    SlidingUcb,
+    VowpalWabbit,
+    WindowedHedge,
+)
 from benchmarks.routing_worlds import (
     BEST_FOR_ISSUERS,
     METHODS,
@@ -48,6 +57,9 @@ POLICIES: Final[dict[str, Callable[[int], Chooser]]] = {
     "vowpal_wabbit": VowpalWabbit,
     "thompson_9999": DiscountedThompson,
     "windowed_hedge": WindowedHedge,
+    "sw_ucb_1000": SlidingUcb,
+    "d_ucb_999": DiscountedUcb,
+    "lin_ucb": LinUcb,
 }
 QUICK_PAYMENTS: Final = 4_000
 PEER_SEEDS: Final = 5

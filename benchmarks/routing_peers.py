@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,6 +59,99 @@ class DiscountedThompson:
         mine = self._counts.setdefault(outcome.gateway, [0.0, 0.0])
         mine[0] += outcome.succeeded
         mine[1] += outcome.failed
+
+
+class SlidingUcb:
+    """The upper confidence bound over the last outcomes of all gateways (SW-UCB; Garivier and Moulines, 2011)."""
+
+    def __init__(self, seed: int, window: int = 1000, width: float = 0.1) -> None:
+        self._window, self._width = window, width
+        self._last: deque[tuple[str, float]] = deque()
+        self._counts: dict[str, list[float]] = {}
+
+    def choose(self, context: RoutingContext, names: tuple[str, ...], now: float) -> str:
+        """One that the window does not know, else the highest bound."""
+        known = {name: self._counts.get(name, [0.0, 0.0]) for name in names}
+        reach = self._width * math.log(max(2, len(self._last)))
+        return max(names, key=lambda name: _bound(*known[name], reach))
+
+    def learn(self, outcome: Outcome, context: RoutingContext, now: float) -> None:
+        """Push one outcome in, and the oldest out."""
+        self._last.append((outcome.gateway, outcome.succeeded))
+        self._add(outcome.gateway, outcome.succeeded, 1.0)
+        if len(self._last) > self._window:
+            name, succeeded = self._last.popleft()
+            self._add(name, -succeeded, -1.0)
+
+    def _add(self, name: str, succeeded: float, payments: float) -> None:
+        mine = self._counts.setdefault(name, [0.0, 0.0])
+        mine[0] += succeeded
+        mine[1] += payments
+
+
+class DiscountedUcb:
+    """The same with outcomes that fade with each further one (D-UCB; Kocsis and Szepesvári, 2006)."""
+
+    def __init__(self, seed: int, keep: float = 0.999, width: float = 0.1) -> None:
+        self._keep, self._width = keep, width
+        self._counts: dict[str, list[float]] = {}
+
+    def choose(self, context: RoutingContext, names: tuple[str, ...], now: float) -> str:
+        """One that is not known, else the highest bound."""
+        known = {name: self._counts.get(name, [0.0, 0.0]) for name in names}
+        reach = self._width * math.log(max(2.0, sum(counts[1] for counts in known.values())))
+        return max(names, key=lambda name: _bound(*known[name], reach))
+
+    def learn(self, outcome: Outcome, context: RoutingContext, now: float) -> None:
+        """Count, and forget."""
+        for each in self._counts.values():
+            each[0] *= self._keep
+            each[1] *= self._keep
+        mine = self._counts.setdefault(outcome.gateway, [0.0, 0.0])
+        mine[0] += outcome.succeeded
+        mine[1] += 1.0
+
+
+def _bound(succeeded: float, payments: float, reach: float) -> float:
+    """The upper confidence bound; beyond all of them where next to nothing is known."""
+    return succeeded / payments + math.sqrt(reach / payments) if payments > 0.01 else 2.0
+
+
+class LinUcb:
+    """Ridge regression of success on method and issuer for each gateway, with an upper bound (Li et al., 2010)."""
+
+    def __init__(self, seed: int, width: float = 0.3, size: int = 12) -> None:
+        self._width, self._size = width, size
+        self._places: dict[str, int] = {}
+        self._models: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def choose(self, context: RoutingContext, names: tuple[str, ...], now: float) -> str:
+        """The highest bound."""
+        row = self._row(context)
+        return max(names, key=lambda name: self._score(name, row))
+
+    def learn(self, outcome: Outcome, context: RoutingContext, now: float) -> None:
+        """Add one outcome to the inverse of the covariance (Sherman and Morrison)."""
+        row = self._row(context)
+        inverse, sums = self._model(outcome.gateway)
+        moved = inverse @ row
+        inverse -= np.outer(moved, moved) / (1.0 + row @ moved)
+        sums += outcome.succeeded * row
+
+    def _score(self, name: str, row: np.ndarray) -> float:
+        inverse, sums = self._model(name)
+        moved = inverse @ row
+        return float(moved @ sums + self._width * math.sqrt(row @ moved))
+
+    def _model(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        return self._models.setdefault(name, (np.eye(self._size), np.zeros(self._size)))
+
+    def _row(self, context: RoutingContext) -> np.ndarray:
+        row = np.zeros(self._size)
+        row[0] = 1.0
+        for value in (f"m {context.method}", f"i {context.issuer}"):
+            row[self._places.setdefault(value, 1 + len(self._places))] = 1.0
+        return row
 
 
 class WindowedHedge:

@@ -296,6 +296,7 @@ def _experiments(now: datetime, text: str | None) -> list[AllocationPublished | 
             experiment="routing-policy", version="alloc_7", reported_at=now, arms=counts[::-1],
             verdict=text or "adaptive is better than control, at any number of looks",
             difference=0.038, difference_low=0.012, difference_high=0.064, challenger="adaptive", control="control",
+            started_at=now - timedelta(hours=5),
         ),
         ExperimentReported(
             experiment="retired-test", version="alloc_3", reported_at=now - timedelta(days=2), arms=few,

@@ -8,20 +8,27 @@ from typing import Any, Final
 
 import msgspec
 
-from messaging.contracts import ExperimentReported
+from messaging.contracts import Anomaly, ExperimentReported
 from ml.experiments.design import Experiment
 from storage.database import Database
 from storage.errors import translated
 from storage.read_models.measures import QUERY_MS_MAX, read_as
 
 EXPERIMENTS_MAX: Final = 50
+ANOMALIES_MAX: Final = 200
+"""Anomalies looked at, the newest; an experiment with more of them in its time is not told all."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment: its last report, and its definition when it is still in force."""
+    """One experiment: its last report, its definition when it is still in force, and the anomalies that fell into it.
+
+    Attributes:
+        disturbed_by: anomalies since its start in payments that it may take, the newest first.
+    """
 
     report: ExperimentReported
     definition: Experiment | None
+    disturbed_by: list[Anomaly] = []
 
 
 class Experiments(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,17 +57,23 @@ class _Allocation(msgspec.Struct, frozen=True, kw_only=True):
 async def read_experiments(database: Database) -> Experiments:
     """The standing of each experiment; those without a report yet are listed as waiting."""
     with translated():
-        reports, newest, heartbeat = await asyncio.gather(
+        reports, newest, heartbeat, unwell = await asyncio.gather(
             database["experiment_reports"].find().sort("_id", 1).limit(EXPERIMENTS_MAX).to_list(),
             database["allocations"].find_one({}, sort=[("published_at", -1)], max_time_ms=QUERY_MS_MAX),
             database["heartbeats"].find_one(
                 {"stage": "experiment_allocator"}, sort=[("at", -1)], max_time_ms=QUERY_MS_MAX
             ),
+            database["anomalies"].find({}).sort("detected_at", -1).limit(ANOMALIES_MAX).to_list(),
         )
+    anomalies = [read_as({"anomaly_id": each["_id"], **each}, Anomaly, "anomalies") for each in unwell]
     allocation = None if newest is None else _allocation(newest)
     defined = {} if allocation is None else {experiment.name: experiment for experiment in allocation.experiments}
     standings = [
-        Standing(report=report, definition=defined.get(report.experiment))
+        Standing(
+            report=report,
+            definition=defined.get(report.experiment),
+            disturbed_by=[one for one in anomalies if _disturbs(one, report, defined.get(report.experiment))],
+        )
         for report in (read_as(document, ExperimentReported, "experiment_reports") for document in reports)
     ]
     reported = {standing.report.experiment for standing in standings}
@@ -75,6 +88,20 @@ async def read_experiments(database: Database) -> Experiments:
         file_error=None if heartbeat is None else heartbeat.get("last_error"),
         file_error_at=None if heartbeat is None else heartbeat.get("last_error_at"),
     )
+
+
+def _disturbs(anomaly: Anomaly, report: ExperimentReported, definition: Experiment | None) -> bool:
+    """Whether an anomaly fell into the time and the payments of an experiment."""
+    if report.started_at is None or (anomaly.closed_at is not None and anomaly.closed_at <= report.started_at):
+        return False
+    if not report.running and anomaly.started_at >= report.reported_at:
+        return False
+    if definition is None:
+        return True
+    segment = anomaly.segment
+    pairs = ((segment.method, definition.methods), (segment.issuer, definition.issuers),
+             (segment.country, definition.countries))  # fmt: skip
+    return all(value is None or not wanted or value in wanted for value, wanted in pairs)
 
 
 def _allocation(document: dict[str, Any]) -> _Allocation:
