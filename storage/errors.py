@@ -55,6 +55,8 @@ def translated() -> Iterator[None]:
         raise StoreConflict("another writer was faster") from error
     except (errors.ConnectionFailure, errors.ExecutionTimeout, errors.WaitQueueTimeoutError) as error:
         raise StoreUnavailable(f"MongoDB does not answer: {type(error).__name__}") from error
+    except OverflowError as error:  # of bson: a number of more than 64 bits, or a date before year 1
+        raise StoreRefused("MongoDB cannot keep a number or a date so far out") from error
     except errors.PyMongoError as error:
         if isinstance(error, errors.OperationFailure) and error.code in CONFLICT_CODES:
             raise StoreConflict("another writer was faster") from error

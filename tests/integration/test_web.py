@@ -285,7 +285,12 @@ async def test_payments_are_filtered_and_paged(operator: Web) -> None:
     assert older is not None
     next_page = await (await operator.get(older[1].replace("&amp;", "&"))).text()
     assert not set(re.findall(r'title="(att_[^"]+)"', everything)) & set(re.findall(r'title="(att_[^"]+)"', next_page))
-    for wrong, words in (({"amount_min": "ten"}, "Amount from"), ({"since": "yesterday"}, "Since")):
+    odd = [{"amount_min": text} for text in ("ten", "NaN", "sNaN", "1e999999999", "Infinity", "-1")]
+    odd += [{"since": "yesterday"}, {"since": "0001-01-01T00:00:00+14:00"}, {"until": "soon"}]
+    far = await operator.get("/api/v1/payments", params={"since": "0001-01-01T00:00:00+14:00"})
+    assert far.status == 422
+    for wrong in odd:
+        words = "Amount from" if "amount_min" in wrong else "Since" if "since" in wrong else "Until"
         answer = await operator.get("/payments", params=wrong)
         assert answer.status == 400
         assert words in await answer.text()

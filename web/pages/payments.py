@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -127,9 +127,10 @@ def _minor(text: str, currency: str) -> int:
     """
     try:
         amount = Decimal(text).scaleb(DECIMALS.get(currency, 2))
-    except InvalidOperation:
+        fits = 0 <= amount <= AMOUNT_MINOR_MAX
+    except DecimalException:  # no number, not even when compared, or beyond all bounds
         raise ValueError("an amount is written 1250 or 12.50.") from None
-    if not 0 <= amount <= AMOUNT_MINOR_MAX:
+    if not fits:
         raise ValueError("an amount is not negative, and not beyond all money.")
     return int(amount)
 
