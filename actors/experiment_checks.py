@@ -16,6 +16,7 @@ PARAMETER_RANGES: Final[dict[str, tuple[type, float, float]]] = {
     "exploration_floor": (float, 0.0, 1.0),
     "canary_share": (float, 0.0, 1.0),
     "memory_half_life_s": (float, 1.0, 1e9),
+    "margin_share": (float, 1e-6, 1.0),
     "draws": (int, 16, 4096),
     "cells_max": (int, 100, 1_000_000),
 }

@@ -130,6 +130,7 @@ class RouterAdvisor:
     ) -> None:
         self._gateways = dict(gateways)
         self._fees = {name: terms.fees for name, terms in gateways.items()}
+        self._fees_version = hashlib.sha256(msgspec.json.encode(self._fees, order="sorted")).hexdigest()[:6]
         self._policies = policies
         self._default_policy = default_policy
         self._generator = generator
@@ -190,6 +191,7 @@ class RouterAdvisor:
         assigned: Assignment | None,
     ) -> RouteAdvised:
         allocation = self._learners.allocation
+        is_by_value = any(candidate.value is not None for candidate in ranking.candidates)
         return RouteAdvised(
             decision_id=decision_id_of(request.request_id),
             request_id=request.request_id,
@@ -208,7 +210,7 @@ class RouterAdvisor:
                 for candidate in ranking.candidates
             ],
             policy=policy.name,
-            policy_version=policy.version,
+            policy_version=f"{policy.version}-{self._fees_version}" if is_by_value else policy.version,
             runner_up=ranking.runner_up,
             runner_up_needs=ranking.runner_up_needs,
             valid_until=now + ADVICE_VALID,

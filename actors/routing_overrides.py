@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import msgspec
 import numpy as np
 
 from messaging.contracts import RoutingOverride
-from ml.routing.policies import FixedOrderPolicy, Policy, PolicySettings
+from ml.routing.context import OVERRIDE, Ranking, RoutingContext
+from ml.routing.policies import NONE_UNWELL, NOTHING_ELIGIBLE, FixedOrderPolicy, Policy, PolicySettings
+from ml.routing.ranking import Shares, ranking
+from ml.routing.worth import NO_FEES, Fees
 
 
 class OverridePolicy(FixedOrderPolicy):
-    """A fixed order under a name of its own, so that nobody takes its decisions for those of an experiment's arm."""
+    """The operator's order and nothing else: no chance, no exploring, no heed of anomalies.
 
-    name = "override"
+    Gateways that failed for the order already stand behind the others; those that the operator did not name stand
+    behind those that they did, by expected success.
+    """
+
+    name = OVERRIDE
+
+    def rank(
+        self,
+        context: RoutingContext,
+        candidates: tuple[str, ...],
+        now: float,
+        unwell: Mapping[str, str] = NONE_UNWELL,
+        fees: Mapping[str, Fees] = NO_FEES,
+    ) -> Ranking:
+        """Rank eligible gateways; see Policy."""
+        if not candidates:
+            return NOTHING_ELIGIBLE
+        beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now, context.network)
+        order = self._settings.order
+        places = [
+            float(order.index(name)) if name in order else len(order) + 1.0 - belief.mean
+            for name, belief in zip(candidates, beliefs, strict=True)
+        ]
+        tier = [int(name in context.previous_failures) for name in candidates]
+        first = min(range(len(candidates)), key=lambda index: (tier[index], places[index]))
+        shares = Shares([float(index == first) for index in range(len(candidates))], tier)
+        return ranking(candidates, beliefs, shares, NONE_UNWELL, self._generator, places=places)
 
 
 class RoutingOverrides:
@@ -23,7 +52,7 @@ class RoutingOverrides:
 
     Args:
         settings: of the router.
-        generator: source of randomness, where the order names no eligible gateway.
+        generator: as every policy has; nothing is drawn from it.
     """
 
     def __init__(self, settings: PolicySettings, generator: np.random.Generator) -> None:
@@ -32,7 +61,9 @@ class RoutingOverrides:
         self._held: tuple[RoutingOverride, Policy] | None = None
 
     def put(self, override: RoutingOverride, known: Policy, now: datetime) -> None:
-        """Let an override hold; it expects of each gateway what ``known`` does. An earlier one gives way."""
+        """Let an override hold; it expects of each gateway what ``known`` does. Of two, the later one holds."""
+        if self._held is not None and self._held[0].starts_at > override.starts_at:
+            return
         settings = msgspec.structs.replace(self._settings, order=tuple(override.order))
         policy = OverridePolicy(settings, self._generator)
         policy.inherit(known.evidence(now.timestamp()), now.timestamp())

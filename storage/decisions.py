@@ -11,6 +11,7 @@ from pymongo.errors import BulkWriteError
 
 from messaging.contracts import RouteAdvised, RouteRequested
 from ml.experiments.counting import Decided
+from ml.routing.context import OVERRIDE
 from storage.database import Database, Document
 from storage.errors import StoreRefused, translated
 
@@ -49,7 +50,7 @@ async def find_decisions(database: Database, request_ids: Sequence[str]) -> dict
 
 async def find_decided(database: Database, decision_ids: Sequence[str]) -> dict[str, Decided]:
     """What was decided, by decision id: arm, allocation and the gateway put first."""
-    wanted = {"advice.experiment": True, "advice.arm": True, "advice.allocation_version": True,
+    wanted = {"advice.experiment": True, "advice.arm": True, "advice.allocation_version": True, "advice.policy": True,
               "advice.ranking": {"$slice": 1}}  # fmt: skip
     with translated():
         cursor = database["decisions"].find({"_id": {"$in": list(decision_ids)}}, wanted)
@@ -63,6 +64,7 @@ def _decided(advice: Document) -> Decided:
         arm=advice.get("arm"),
         allocation_version=advice.get("allocation_version"),
         gateway=ranking[0].get("gateway"),
+        overridden=advice.get("policy") == OVERRIDE,
     )
 
 

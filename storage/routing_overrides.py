@@ -29,8 +29,11 @@ async def record_override(database: Database, override: RoutingOverride, entry: 
 
 
 async def record_release(database: Database, released: RoutingReleased, entry: AuditEntry) -> bool:
-    """Note that an override was taken back, together with the audit entry; False: it was over, nothing changes."""
-    held = {"_id": {"$eq": released.override_id}, "released_at": None}
+    """Note that overrides were taken back, together with the audit entry; False: none held, nothing changes.
+
+    All that hold are: two operators may have overridden the routing at the same moment.
+    """
+    held = {"released_at": None}
     change = {
         "$set": {
             "released_at": released.released_at,
@@ -40,10 +43,25 @@ async def record_release(database: Database, released: RoutingReleased, entry: A
     }
     with translated():
         async with database.client.start_session() as session, await session.start_transaction():
-            done = await database[COLLECTION].update_one(held, change, session=session)
+            done = await database[COLLECTION].update_many(held, change, session=session)
             if done.modified_count:
                 await record_audit(database, entry, session=session)
             return bool(done.modified_count)
+
+
+async def last_release(database: Database) -> RoutingReleased | None:
+    """Read the last override that was taken back, to tell the routers again; None: there never was one."""
+    over = {"released_at": {"$ne": None}}
+    with translated():
+        found = await database[COLLECTION].find_one(over, sort=[("released_at", -1)])
+    if found is None:
+        return None
+    return RoutingReleased(
+        override_id=found["_id"],
+        released_at=found["released_at"],
+        who=found["released_by"],
+        reason=found["released_reason"],
+    )
 
 
 async def override_in_force(database: Database, now: datetime) -> RoutingOverride | None:

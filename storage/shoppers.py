@@ -102,8 +102,9 @@ async def _inserted_elsewhere(orders: AsyncCollection[Document], documents: list
     try:
         await orders.insert_many(documents, ordered=False)
     except BulkWriteError as error:
-        failed = (error.details or {})["writeErrors"]
-        if any(one["code"] != DUPLICATE_KEY for one in failed):
+        details = error.details or {}
+        failed = details["writeErrors"]
+        if details.get("writeConcernErrors") or any(one["code"] != DUPLICATE_KEY for one in failed):
             raise
         return {documents[one["index"]]["_id"] for one in failed}
     return set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from datetime import datetime, timedelta
 from multiprocessing import get_context
 from typing import Final
@@ -20,7 +20,7 @@ from storage.errors import StoreUnavailable
 from storage.read_models.logged_decisions import read_decision_log
 from web.keys import EVALUATOR, SETTINGS
 
-DECISIONS_MAX: Final = 60_000
+DECISIONS_MAX: Final = 30_000
 """Decisions looked at on the page, the newest; some ten seconds of work. The command line looks at more."""
 
 TAUGHT: Final = timedelta(days=1)
@@ -56,7 +56,7 @@ class Evaluator:
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
         self._pool: ProcessPoolExecutor | None = None
-        self._under_way = False
+        self._under_way: Future[bytes] | None = None
 
     async def judge(self, candidate: Candidate, since: datetime, until: datetime) -> JudgedLog:
         """Judge a candidate on the decisions of a time.
@@ -67,19 +67,16 @@ class Evaluator:
             StoreUnavailable: MongoDB does not answer, or the process ended.
         """
         JudgedPolicy(candidate)  # refuses here what the other process would
-        if self._under_way:
+        if self._under_way is not None and not self._under_way.done():
             raise Busy
-        self._under_way = True
         try:
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-            asked = self._pool.submit(_judged, self._settings, candidate, since, until)
-            body = await asyncio.wrap_future(asked)
+            self._under_way = self._pool.submit(_judged, self._settings, candidate, since, until)
+            body = await asyncio.shield(asyncio.wrap_future(self._under_way))  # who gives up does not stop the work
         except RuntimeError:  # BrokenProcessPool is one: the process was killed
             self.close()
             raise StoreUnavailable("the evaluation's process ended; ask again") from None
-        finally:
-            self._under_way = False
         return msgspec.msgpack.decode(body, type=JudgedLog)
 
     def close(self) -> None:

@@ -24,6 +24,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_S_MAX: Final = 15.0
 """A page that takes longer is given up; the charts' streams are exempt."""
 
+LONG: Final = frozenset({"/policies", "/api/v1/policy-evaluation"})
+"""Addresses that compute, in a process of their own and one at a time; they are given longer."""
+
+LONG_S_MAX: Final = 90.0
+
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
         "default-src 'none'",
@@ -85,7 +90,7 @@ async def explained(request: web.Request, handler: Handler) -> web.StreamRespons
     try:
         if _is_live(request):
             return await handler(request)
-        async with asyncio.timeout(REQUEST_S_MAX):
+        async with asyncio.timeout(LONG_S_MAX if request.path in LONG else REQUEST_S_MAX):
             return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
@@ -96,7 +101,7 @@ async def explained(request: web.Request, handler: Handler) -> web.StreamRespons
         log.warning("store unavailable", path=request.path, error=str(error))
         return _explain(request, 503, {"Retry-After": "5"})
     except TimeoutError:
-        log.warning("request timed out", path=request.path, seconds=REQUEST_S_MAX)
+        log.warning("request timed out", path=request.path)
         return _explain(request, 504, {"Retry-After": "5"})
     except Exception:  # the one place where a request may fail for an unknown reason
         reference = secrets.token_hex(4)

@@ -26,6 +26,8 @@ class Decided(NamedTuple):
     arm: str | None
     allocation_version: str | None
     gateway: str | None
+    overridden: bool = False
+    """An operator's order decided, whatever the experiments say."""
 
 
 class Countable(Assignable, Protocol):
@@ -111,6 +113,8 @@ def counted(
 
 def exposures_of(attempt: Countable, decided: Decided | None, allocation: Allocation) -> dict[str, list[Exposure]]:
     """What an attempt that was routed here exposes its units to, by key of the unit."""
+    if decided is not None and decided.overridden:
+        return {}
     at = attempt.attempted_at
     by_hash = assign(allocation, attempt, at)
     found: dict[str, list[Exposure]] = {}

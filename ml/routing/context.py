@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+OVERRIDE: Final = "override"
+"""Names what decides while an operator's order stands above the policies."""
 
 
 class RoutingContext(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,6 +60,7 @@ def ranking(
     unwell: Mapping[str, str],
     generator: np.random.Generator,
     worth: Sequence[Worth] | None = None,
+    places: Sequence[float] | None = None,
 ) -> Ranking:
     """Draw the first gateway from its shares, put the others behind it by class and value, and say why.
 
@@ -70,6 +71,7 @@ def ranking(
         unwell: gateways with an open anomaly, and its reason.
         generator: source of the draw.
         worth: what the payment is worth at each; None: success alone counts.
+        places: the order somebody asked for, lower is better; then neither success nor worth decide.
     """
     total = sum(shares.first)
     left = generator.random() * total
@@ -81,6 +83,8 @@ def ranking(
             break
     means = [belief.mean for belief in beliefs]
     values = means if worth is None else [each.at(mean) for each, mean in zip(worth, means, strict=True)]
+    if places is not None:
+        values = [-place for place in places]
     order = sorted(range(len(gateways)), key=lambda index: (index != chosen, shares.tier[index], -values[index]))
     ranked = tuple(
         RankedCandidate(
@@ -104,6 +108,6 @@ def ranking(
         return found
     second = others[0]
     needs = None
-    if shares.tier[second] == shares.tier[best]:
+    if shares.tier[second] == shares.tier[best] and places is None:
         needs = values[best] if worth is None else worth[second].needs(values[best])
     return msgspec.structs.replace(found, runner_up=gateways[second], runner_up_needs=needs)

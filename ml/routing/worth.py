@@ -49,6 +49,9 @@ def worth_at(
 ) -> list[Worth] | None:
     """What a payment is worth at each gateway; None: only success counts.
 
+    Where fees take more than a success earns at any of them, success alone counts too: by value, the gateway that fails
+    most would be the best, and a shopper who wants to pay is not to be sent there.
+
     Args:
         gateways: names.
         amount_minor: of the payment; 0: it is not known, and only success counts.
@@ -61,7 +64,8 @@ def worth_at(
     if margin_share is None or amount_minor <= 0:
         return None
     known = [fees.get(name, FREE) for name in gateways]
-    return [
+    worth = [
         Worth(amount_minor * (margin_share - fee.bps_success / BPS) - fee.fixed_success, -fee.fixed_failure)
         for fee in known
     ]
+    return worth if all(each.won > each.lost for each in worth) else None

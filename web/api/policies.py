@@ -10,7 +10,7 @@ from msgspec import Meta, field
 from ml.routing.evaluation.candidate import Candidate, CandidateRefused
 from web.api.operation import Call, Operation, Params, Problem
 from web.evaluating import Busy, JudgedLog
-from web.keys import EVALUATOR
+from web.keys import EVALUATOR, GATEWAYS
 
 BUSY = "Another policy is being judged; that takes some seconds. Ask again then."
 
@@ -28,6 +28,9 @@ class PolicyParams(Params, frozen=True, kw_only=True):
 async def judged(call: Call, params: PolicyParams) -> JudgedLog:
     """What a policy would have achieved on the newest decisions, with intervals, or why nobody can say."""
     now = datetime.now(UTC)
+    known = call.app[GATEWAYS]
+    if params.policy == "fixed_order" and not (params.order and all(name in known for name in params.order)):
+        raise Problem(400, "Bad order", "`fixed_order` needs `order`, once for each of some configured gateways.")
     candidate = Candidate(policy=params.policy, parameters={"order": params.order} if params.order else {})
     try:
         return await call.app[EVALUATOR].judge(candidate, now - timedelta(days=params.days), now)

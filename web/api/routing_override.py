@@ -12,7 +12,7 @@ from msgspec import Meta
 from messaging.contracts import RoutingOverridden, RoutingOverride, RoutingReleased
 from messaging.errors import MessagingError
 from storage.audit import audit_entry
-from storage.routing_overrides import override_in_force, record_override, record_release
+from storage.routing_overrides import last_release, override_in_force, record_override, record_release
 from web.api.operation import Body, Call, Operation, Problem
 from web.keys import GATEWAYS, HEAD
 
@@ -74,11 +74,13 @@ async def put(call: Call, body: NewOverride) -> RoutingOverride:
 
 
 async def release(call: Call, body: Release) -> Override:
-    """Let the policies decide again."""
+    """Let the policies decide again. When they do already, the routers are told once more, and the answer is 404."""
     now = datetime.now(UTC)
     held = await override_in_force(call.database, now)
     if held is None:
-        raise Problem(404, "Not overridden", "The policies decide already.")
+        if (last := await last_release(call.database)) is not None:
+            await _tell(call, last)
+        raise Problem(404, "Not overridden", "The policies decide already; the routers were told again.")
     released = RoutingReleased(
         override_id=held.override_id, released_at=now, who=call.identity.name[:60], reason=body.reason
     )

@@ -64,7 +64,8 @@ async def payments(request: web.Request) -> web.Response:
     if not searched:
         try:
             before = decoded(request.query.get("before") or None, tuple[datetime, str])
-        except Problem:
+            before = (before[0].astimezone(UTC), before[1]) if before is not None else None
+        except (Problem, OverflowError):  # no cursor of ours, or a time that no calendar has
             before = None
         found = await read_latest(database, asked.filter, before=before, limit=LATEST_MAX + 1)
         shown = paged(found, LATEST_MAX, lambda attempt: (attempt.attempted_at, attempt.attempt_id))

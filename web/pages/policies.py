@@ -47,7 +47,7 @@ async def _judged(
     """What was found, or the problem in words, and the status that belongs to it."""
     known = request.app[GATEWAYS]
     unknown = [name for name in order if name not in known]
-    if policy == "fixed_order" and unknown:
+    if policy == "fixed_order" and (unknown or not order):
         return None, f"There is no such gateway in the order; known are {', '.join(known)}.", 400
     candidate = Candidate(policy=policy, parameters={"order": order} if policy == "fixed_order" and order else {})
     now = datetime.now(UTC)

@@ -56,6 +56,10 @@ class JudgedPolicy:
             if name not in PolicySettings.__struct_fields__:
                 known = ", ".join(PolicySettings.__struct_fields__)
                 raise CandidateRefused(f"$.parameters.{name}", f"there is no parameter {name!r}; known are {known}")
+        if "margin_share" in candidate.parameters:
+            raise CandidateRefused(
+                "$.parameters.margin_share", "success is what is judged here, not value; compare by an experiment"
+            )
         try:
             settings = msgspec.convert(candidate.parameters, PolicySettings)
         except msgspec.ValidationError as error:

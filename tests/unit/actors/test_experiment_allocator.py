@@ -173,7 +173,8 @@ def test_changing_an_unrelated_part_goes_on_with_the_counts() -> None:
 
 
 def test_exposure_is_the_decision_that_was_used() -> None:
-    """An order counts in the arm that decided it; without a decision of an arm it counts nowhere, whatever its hash."""
+    """An order counts in the arm that decided it; without a decision of an arm, or under an operator's override, it
+    counts nowhere, whatever its hash."""
     store = Store()
     store.handle(defined(LEARNING))
     version = store.memory["allocations"][0].version
@@ -181,8 +182,9 @@ def test_exposure_is_the_decision_that_was_used() -> None:
         "dec_1": Decided("learning", "learner", version, "alpha"),
         "dec_2": Decided(None, None, version, "alpha"),
         "dec_3": Decided("learning", "control", version, "bravo"),
+        "dec_5": Decided("learning", "learner", version, "alpha", overridden=True),
     }
-    store.handle(batch(1, *[attempt(n) for n in (1, 2, 3)], attempt(4, decision_id=None)))
+    store.handle(batch(1, *[attempt(n) for n in (1, 2, 3, 5)], attempt(4, decision_id=None)))
     assert store.totals(LEARNING, "units") == {"learner": 1, "control": 1}
     assert store.totals(LEARNING, "off_advice") == {"learner": 0, "control": 1}
     assert sum(store.totals(LEARNING, "disagreed").values()) <= 2

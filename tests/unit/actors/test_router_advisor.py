@@ -438,3 +438,25 @@ def test_what_a_gateway_does_not_take_stays_out_under_an_override() -> None:
     advised = worker.advise(request(1), NOW)
     assert advised.ranking[0].gateway == "bravo"
     assert "goldcard" in {excluded.gateway for excluded in advised.excluded}
+
+
+def test_an_override_is_tried_in_its_order_whatever_is_known_or_unwell() -> None:
+    """The named ones in their order, then the rest; what failed for the order comes last; nothing is left to chance."""
+    worker = knowing(advisor())
+    tell(worker, override("alpha"), AnomalyOpened(anomaly=anomaly(gateway="alpha")))
+    for number in range(20):
+        advised = worker.advise(request(number), NOW)
+        assert [ranked.gateway for ranked in advised.ranking] == ["alpha", "bravo"]
+        assert [ranked.propensity for ranked in advised.ranking] == [1.0, 0.0]
+        assert (advised.exploring, advised.runner_up, advised.runner_up_needs) == (False, "bravo", None)
+    again = worker.advise(request(99, previous_failures=[PreviousFailure(gateway="alpha")]), NOW)
+    assert [ranked.gateway for ranked in again.ranking] == ["bravo", "alpha"]
+
+
+def test_the_later_of_two_overrides_holds_in_whatever_order_they_come() -> None:
+    """Two operators at the same moment: the one that began later decides."""
+    worker = knowing(advisor())
+    first = override("alpha").override
+    second = msgspec.structs.replace(first, override_id="ovr_2", order=["bravo"], starts_at=NOW + timedelta(seconds=1))
+    tell(worker, RoutingOverridden(override=second), RoutingOverridden(override=first))
+    assert worker.advise(request(1), NOW).ranking[0].gateway == "bravo"

@@ -216,6 +216,7 @@ def test_the_model_is_drawn_to_what_it_knows() -> None:
         (Candidate(policy="uniform", parameters={"sorder": 1}), "$.parameters.sorder"),
         (Candidate(policy="adaptive", parameters={"exploration_floor": ["x"]}), "$.parameters.exploration_floor"),
         (Candidate(policy="adaptive", parameters={"memory_half_life_s": 0.0}), "$.parameters"),
+        (Candidate(policy="adaptive", parameters={"margin_share": 0.1}), "$.parameters.margin_share"),
     ],
 )
 def test_a_candidate_that_cannot_be_is_refused_with_its_place(candidate: Candidate, place: str) -> None:

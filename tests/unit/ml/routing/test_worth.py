@@ -64,10 +64,13 @@ def test_an_unknown_amount_is_ranked_by_success() -> None:
 
 
 def test_a_gateway_that_always_loses_money_needs_more_than_certainty() -> None:
-    """Where a success earns less than its fee, no success makes up for it."""
-    (worth,) = worth_at(["dear"], 1_000, 0.10, FEES) or []
-    assert worth == Worth(-500.0, 0.0)
-    assert worth.needs(1.0) is None
+    """Where a success earns less than its fee, no success makes up for it: such payments are ranked by success, and
+    never sent to whoever fails most."""
+    assert Worth(-500.0, 0.0).needs(1.0) is None
+    assert worth_at(["dear", "cheap"], 1_000, 0.10, FEES) is None
+    ranking = rank(0.10, msgspec.structs.replace(PAYMENT, amount_minor=1_000))
+    assert ranking.best == "dear"
+    assert {one.value for one in ranking.candidates} == {None}
 
 
 @given(st.floats(1, 1e6), st.floats(-1e4, 0), st.floats(0, 1))
