@@ -13,6 +13,7 @@ from cli.check_counts import Counts, count, dead_letters, share_of_gateway
 from cli.check_pages import PageAnswers, visit_pages
 from cli.running import RunningSystem
 from cli.screen import Screen
+from ml.experiments.intervals import Interval, Proportion, wilson_interval
 from simulator.tally import TrafficSummary
 from simulator.world.plan import Label
 from storage.anomalies import anomaly_of
@@ -152,9 +153,9 @@ def routing_checks(summary: TrafficSummary, outage: Outage, facts: dict[str, Any
         ]
     seen = outage.delay_s is not None and outage.delay_s <= DELAY_S_MAX
     before, after = outage.share_before, outage.share_after
-    left = (
-        after is not None and after <= FAILING_SHARE_MAX and (after <= LEFT_SHARE or before is None or after < before)
-    )
+    left = after is not None and after <= FAILING_SHARE_MAX
+    if left and before is not None and after >= before:
+        left = _surely_at_least(after, outage.attempts_after) <= LEFT_SHARE
     return [
         *checks,
         (
@@ -168,6 +169,12 @@ def routing_checks(summary: TrafficSummary, outage: Outage, facts: dict[str, Any
             f"{_percent(before)} of attempts before, {_percent(after)} after (n = {outage.attempts_after})",
         ),
     ]
+
+
+def _surely_at_least(share: float, attempts: int) -> float:
+    """The lower end of the 95 % interval of a share of so many attempts; without attempts the share itself."""
+    interval = wilson_interval(Proportion(round(share * attempts), attempts)) if attempts else None
+    return interval.low if isinstance(interval, Interval) else share
 
 
 def arms_check(arms: dict[str, dict[str, int]]) -> Check:

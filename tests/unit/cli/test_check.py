@@ -77,6 +77,12 @@ def test_what_is_wrong_is_seen(after: Counts, account: TrafficSummary, more: dic
         (100, Outage(gateway="bravo", delay_s=4, share_before=0.2, share_after=0.03), []),
         (100, Outage(gateway="bravo", delay_s=4, share_before=0.025, share_after=0.028), []),
         (100, Outage(gateway="bravo", delay_s=4, share_before=0.05, share_after=0.06), ["traffic left bravo"]),
+        (100, Outage(gateway="bravo", delay_s=4, share_before=0.033, share_after=0.041, attempts_after=271), []),
+        (
+            100,
+            Outage(gateway="bravo", delay_s=4, share_before=0.05, share_after=0.06, attempts_after=5000),
+            ["traffic left bravo"],
+        ),
         (98, Outage(gateway="bravo", delay_s=4, share_before=0.2, share_after=0.03), ["at least 99%"]),
         (100, Outage(gateway="bravo", delay_s=31, share_before=0.2, share_after=0.03), ["the outage of bravo"]),
         (100, Outage(gateway="bravo", share_before=0.2), ["the outage of bravo", "traffic left bravo"]),
