@@ -153,9 +153,10 @@ def routing_checks(summary: TrafficSummary, outage: Outage, facts: dict[str, Any
         ]
     seen = outage.delay_s is not None and outage.delay_s <= DELAY_S_MAX
     before, after = outage.share_before, outage.share_after
-    left = after is not None and after <= FAILING_SHARE_MAX
-    if left and before is not None and after >= before:
-        left = _surely_at_least(after, outage.attempts_after) <= LEFT_SHARE
+    left = False
+    if after is not None and after <= FAILING_SHARE_MAX:
+        fell = before is None or after < before
+        left = fell or _surely_at_least(after, outage.attempts_after) <= LEFT_SHARE
     return [
         *checks,
         (
