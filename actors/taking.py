@@ -18,6 +18,9 @@ message is taken at a time until one comes that is no suspect: of a culprit and 
 delivered again and again until it is a dead letter.
 """
 
+BATCHES_HELD_MAX: Final = 4
+"""Batches that a worker holds unacknowledged at most: those under way, and the next ones, so that it need not wait."""
+
 
 class Taking:
     """Takes batches one after the other, and can be left waiting: a batch that comes meanwhile is there the next time.
@@ -75,6 +78,6 @@ class Taking:
                 self._careful = False
             return [delivery]
         if self._consumer is None:
-            prefetch = min(65_535, 4 * self._batch.size_max)
+            prefetch = min(65_535, BATCHES_HELD_MAX * self._batch.size_max)
             self._consumer = await self._channel.consume(self._queue, prefetch=prefetch)
         return await self._consumer.take(self._batch.size_max, self._batch.wait_ms_max)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from actors.taking import BATCHES_HELD_MAX
 from cli.services.mongodb import PrivateMongoDB
 from cli.services.rabbitmq import PrivateRabbitMQ
 from config.settings import Settings
@@ -129,7 +130,7 @@ async def test_a_worker_says_that_the_broker_takes_nothing(settings: Settings, r
 
 async def test_a_store_that_is_away_leaves_the_rest_at_the_broker(settings: Settings, tmp_path: Path) -> None:
     """Only what fits a worker's hands is taken meanwhile: its memory is bounded however long the store is away."""
-    held_max = 2 * settings.runner.batches.ingestor.size_max
+    held_max = BATCHES_HELD_MAX * settings.runner.batches.ingestor.size_max
     async with PrivateMongoDB(tmp_path / "mongodb", cache_gb=0.25) as store:
         settings = msgspec.structs.replace(settings, store=msgspec.structs.replace(settings.store, url=store.url))
         async with opened(settings) as database, head_of_line(settings) as channel, running(settings, "ingestor"):
