@@ -75,11 +75,10 @@ class RoutingOverrides:
             self._held = None
 
     def at(self, now: datetime) -> tuple[RoutingOverride, Policy] | None:
-        """What holds at a moment."""
-        if self._held is None:
-            return None
-        ends_at = self._held[0].ends_at
-        return self._held if ends_at is None or now < ends_at else None
+        """What holds now; one that has ended is forgotten."""
+        if self._held is not None and self._held[0].ends_at is not None and now >= self._held[0].ends_at:
+            self._held = None
+        return self._held
 
     def learners(self) -> Iterator[Policy]:
         """Who goes on learning beside the arms."""

@@ -37,19 +37,13 @@ class Adaptive:
         self._policy.learn(outcome, now)
 
 
-class DiscountedThompson:
-    """Thompson sampling that forgets a part of everything with each outcome."""
+class _Discounted:
+    """Successes and failures of each gateway, which fade with each further outcome."""
 
-    def __init__(self, seed: int, keep: float = 0.9999) -> None:
+    def __init__(self, seed: int, keep: float) -> None:
         self._random = np.random.default_rng([seed, 2])
         self._keep = keep
         self._counts: dict[str, list[float]] = {}
-
-    def choose(self, context: RoutingContext, names: tuple[str, ...], now: float) -> str:
-        """The best of one posterior draw each."""
-        counts = [self._counts.setdefault(name, [0.0, 0.0]) for name in names]
-        draws = self._random.beta([1 + each[0] for each in counts], [1 + each[1] for each in counts])
-        return names[int(draws.argmax())]
 
     def learn(self, outcome: Outcome, context: RoutingContext, now: float) -> None:
         """Count, and forget."""
@@ -59,6 +53,19 @@ class DiscountedThompson:
         mine = self._counts.setdefault(outcome.gateway, [0.0, 0.0])
         mine[0] += outcome.succeeded
         mine[1] += outcome.failed
+
+
+class DiscountedThompson(_Discounted):
+    """Thompson sampling that forgets a part of everything with each outcome."""
+
+    def __init__(self, seed: int, keep: float = 0.9999) -> None:
+        super().__init__(seed, keep)
+
+    def choose(self, context: RoutingContext, names: tuple[str, ...], now: float) -> str:
+        """The best of one posterior draw each."""
+        counts = [self._counts.setdefault(name, [0.0, 0.0]) for name in names]
+        draws = self._random.beta([1 + each[0] for each in counts], [1 + each[1] for each in counts])
+        return names[int(draws.argmax())]
 
 
 class SlidingUcb:
@@ -89,27 +96,18 @@ class SlidingUcb:
         mine[1] += payments
 
 
-class DiscountedUcb:
+class DiscountedUcb(_Discounted):
     """The same with outcomes that fade with each further one (D-UCB; Kocsis and Szepesvári, 2006)."""
 
     def __init__(self, seed: int, keep: float = 0.999, width: float = 0.1) -> None:
-        self._keep, self._width = keep, width
-        self._counts: dict[str, list[float]] = {}
+        super().__init__(seed, keep)
+        self._width = width
 
     def choose(self, context: RoutingContext, names: tuple[str, ...], now: float) -> str:
         """One that is not known, else the highest bound."""
-        known = {name: self._counts.get(name, [0.0, 0.0]) for name in names}
-        reach = self._width * math.log(max(2.0, sum(counts[1] for counts in known.values())))
-        return max(names, key=lambda name: _bound(*known[name], reach))
-
-    def learn(self, outcome: Outcome, context: RoutingContext, now: float) -> None:
-        """Count, and forget."""
-        for each in self._counts.values():
-            each[0] *= self._keep
-            each[1] *= self._keep
-        mine = self._counts.setdefault(outcome.gateway, [0.0, 0.0])
-        mine[0] += outcome.succeeded
-        mine[1] += 1.0
+        counts = {name: self._counts.get(name, [0.0, 0.0]) for name in names}
+        reach = self._width * math.log(max(2.0, sum(map(sum, counts.values()))))
+        return max(names, key=lambda name: _bound(counts[name][0], sum(counts[name]), reach))
 
 
 def _bound(succeeded: float, payments: float, reach: float) -> float:

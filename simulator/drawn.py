@@ -60,7 +60,6 @@ def schedule(
     warm_s: float,
     incidents: int,
     rhythm: Rhythm = "daily",
-    lasts_s_min: float = 0.0,
 ) -> Scenario:
     """Draw one stream's story.
 
@@ -71,7 +70,6 @@ def schedule(
         warm_s: nothing is wrong so long.
         incidents: how many.
         rhythm: ``daily`` or ``flat``.
-        lasts_s_min: shorter incidents are made so long.
     """
     luck = np.random.default_rng([seed, 77])
     names, weights = list(KINDS), np.array(list(KINDS.values()), dtype=float) / sum(KINDS.values())
@@ -83,10 +81,7 @@ def schedule(
         if number % 7 == 6:  # two at once
             start = drawn[-1].starts_s + float(luck.uniform(0.1, 0.5)) * drawn[-1].lasts_s
         busy = float(volume(rhythm, np.array([BEGAN_AT + start, BEGAN_AT + start + 1800.0])).min())
-        tries = (
-            _moved(_incident(kind, luck, rate * busy), round(start, 1), lasts_s_min=lasts_s_min)
-            for _ in range(TRIES_MAX)
-        )
+        tries = (_moved(_incident(kind, luck, rate * busy), round(start, 1)) for _ in range(TRIES_MAX))
         drawn += _first_apart(tries, drawn)
     drawn = [one for one in drawn if one.starts_s + one.lasts_s < seconds - 120]
     harmless: list[AnyIncident] = []
@@ -128,8 +123,8 @@ def _harmless(luck: np.random.Generator, seconds: float) -> list[AnyIncident]:
     return found
 
 
-def _moved(incident: AnyIncident, start: float, *, lasts_s_min: float = 0.0) -> AnyIncident:
-    return msgspec.structs.replace(incident, starts_s=start, lasts_s=max(incident.lasts_s, lasts_s_min))
+def _moved(incident: AnyIncident, start: float) -> AnyIncident:
+    return msgspec.structs.replace(incident, starts_s=start)
 
 
 def _incident(kind: str, luck: np.random.Generator, rate: float) -> AnyIncident:

@@ -24,9 +24,6 @@ MINUTE_S: Final = 60.0
 NEVER: Final = 10**9
 """Attempts that an anomaly takes here: an open one would hide its minutes from the forest."""
 
-LASTS_S_MIN: Final = 1200.0
-"""The forest is there for trouble that no single signal shows soon; it adds up whole minutes, so it needs some."""
-
 
 def labelled_minutes(
     *,

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from messaging.contracts import GatewayPause, GatewayPaused, GatewayResumed
-from messaging.errors import MessagingError
 from storage.audit import audit_entry
 from storage.gateway_pauses import find_pause, record_pause, record_resumption
 from storage.read_models.gateway_standing import GatewayStanding
 from web.api.operation import Body, Call, Operation, Params, Problem
-from web.keys import GATEWAYS, HEAD
+from web.api.telling import tell_routers
+from web.keys import GATEWAYS
 from web.pages.reading import standings_of
 
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -95,7 +95,7 @@ async def pause(call: Call, params: GatewayParams, body: NewPause) -> GatewayPau
         },
     )
     await record_pause(call.database, made, entry)
-    await _tell(call, GatewayPaused(pause=made))
+    await tell_routers(call, GatewayPaused(pause=made))
     return made
 
 
@@ -121,22 +121,13 @@ async def resume(call: Call, params: PauseParams, body: Resumption) -> GatewayPa
         details={"pause_id": found.pause_id},
     )
     await record_resumption(call.database, resumed, entry)
-    await _tell(call, resumed)
+    await tell_routers(call, resumed)
     return found
 
 
 def _known(call: Call, gateway: str) -> None:
     if gateway not in call.app[GATEWAYS]:
         raise Problem(404, "Unknown gateway", "No gateway of this name is configured.")
-
-
-async def _tell(call: Call, message: GatewayPaused | GatewayResumed) -> None:
-    try:
-        await call.app[HEAD].say(message)
-    except MessagingError:
-        raise Problem(
-            503, "Stored, not yet told", "The broker does not answer; routers learn it when they are connected again."
-        ) from None
 
 
 # fmt: off

@@ -10,11 +10,11 @@ import msgspec
 from msgspec import Meta
 
 from messaging.contracts import RoutingOverridden, RoutingOverride, RoutingReleased
-from messaging.errors import MessagingError
 from storage.audit import audit_entry
 from storage.routing_overrides import last_release, override_in_force, record_override, record_release
 from web.api.operation import Body, Call, Operation, Problem
-from web.keys import GATEWAYS, HEAD
+from web.api.telling import tell_routers
+from web.keys import GATEWAYS
 
 Reason = Annotated[str, Meta(min_length=1, max_length=300)]
 Name = Annotated[str, Meta(min_length=1, max_length=60)]
@@ -69,7 +69,7 @@ async def put(call: Call, body: NewOverride) -> RoutingOverride:
         now, who=call.identity.name, what="routing.overridden", subject=SUBJECT, reason=body.reason, details=details
     )
     await record_override(call.database, made, entry)
-    await _tell(call, RoutingOverridden(override=made))
+    await tell_routers(call, RoutingOverridden(override=made))
     return made
 
 
@@ -79,8 +79,8 @@ async def release(call: Call, body: Release) -> Override:
     held = await override_in_force(call.database, now)
     if held is None:
         if (last := await last_release(call.database)) is not None:
-            await _tell(call, last)
-        raise Problem(404, "Not overridden", "The policies decide already; the routers were told again.")
+            await tell_routers(call, last)
+        raise Problem(404, "Not overridden", "The policies decide already; routers were told again.")
     released = RoutingReleased(
         override_id=held.override_id, released_at=now, who=call.identity.name[:60], reason=body.reason
     )
@@ -93,17 +93,8 @@ async def release(call: Call, body: Release) -> Override:
         details={"override_id": held.override_id},
     )
     await record_release(call.database, released, entry)
-    await _tell(call, released)
+    await tell_routers(call, released)
     return Override(override=None)
-
-
-async def _tell(call: Call, message: RoutingOverridden | RoutingReleased) -> None:
-    try:
-        await call.app[HEAD].say(message)
-    except MessagingError:
-        raise Problem(
-            503, "Stored, not yet told", "The broker does not answer; routers learn it when they are connected again."
-        ) from None
 
 
 OPERATIONS = (
