@@ -54,6 +54,9 @@ FACTS_PREFETCH: Final = 100
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """The one header that an answer repeats (W3C Trace Context); anything else in it is not repeated."""
 
+REFRESH_S: Final = 30.0
+"""How often a newer model is looked for, and whether an operator's order holds that nobody told of."""
+
 LOOK_UP_S_MAX: Final = 0.05
 STORE_PAUSE_S: Final = 0.5
 FACTS_AT_ONCE: Final = 20
@@ -79,6 +82,7 @@ class Responder:
     Args:
         advisor: the worker.
         start: brings its memory up to what the store holds.
+        refresh: reads anew what may have changed there without word of it, every ``REFRESH_S``.
         database: the store.
         settings: heartbeat and batch sizes.
         pulse: the worker's heartbeat.
@@ -88,12 +92,14 @@ class Responder:
         self,
         advisor: Advisor,
         start: Callable[[], Awaitable[None]],
+        refresh: Callable[[], Awaitable[None]],
         database: Database,
         settings: RunnerSettings,
         pulse: Pulse,
     ) -> None:
         self._advisor = advisor
         self._start = start
+        self._refresh = refresh
         self._database = database
         self._settings = settings
         self._batch = settings.batches.of(STAGE.name)
@@ -126,6 +132,7 @@ class Responder:
             asyncio.create_task(self._answer(asked, answers)),
             asyncio.create_task(self._learn(learned, facts, again=self._started)),
             asyncio.create_task(self._store()),
+            asyncio.create_task(self._refresh_now_and_then()),
             asyncio.create_task(
                 self._pulse.go_on(
                     self._settings.heartbeat_s, lambda: self._pulse.look_at(connection, counting, STAGE.name)
@@ -256,6 +263,14 @@ class Responder:
             lost += 1
         if lost:
             log.error("decisions_not_stored", decisions=lost)
+
+    async def _refresh_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                await self._refresh()
+            except StoreError as error:  # what serves goes on serving
+                log.warning("not_refreshed", stage=STAGE.name, reason=str(error))
 
     # --- learn -------------------------------------------------------------------------------------------------------
 

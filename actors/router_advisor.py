@@ -40,6 +40,7 @@ from ml.routing.context import Outcome, Ranking, RoutingContext
 from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
 from ml.routing.learners import DEFAULT, Arm, ArmLearners, arm_of
 from ml.routing.policies import NOTHING_ELIGIBLE, Policy, PolicySettings
+from ml.routing.reliability import Reliability
 
 DECISIONS_REMEMBERED_MAX: Final = 20_000
 """Decisions kept for requests that are sent again; a request lives for two seconds, so this is some minutes' worth."""
@@ -140,6 +141,7 @@ class RouterAdvisor:
         self._unwell = UnwellGateways()
         self._paused = PausedGateways()
         self._overrides = RoutingOverrides(policies, generator)
+        self._reliability: Reliability | None = None
 
     # --- answer ------------------------------------------------------------------------------------------------------
 
@@ -165,6 +167,7 @@ class RouterAdvisor:
             currency=request.currency,
             amount_minor=request.amount_minor,
             attempt_number=request.attempt_number,
+            bin=request.bin,
             previous_failures=tuple(failure.gateway for failure in request.previous_failures),
         )
         may = self._paused.without(eligible(context, self._gateways, asked=request.candidates), now)
@@ -173,6 +176,9 @@ class RouterAdvisor:
         policy = overridden[1] if overridden else self._learners.learner(arm_of(assigned))
         ranking = NOTHING_ELIGIBLE
         if may.candidates:
+            if self._reliability is not None:
+                shifts = self._reliability.shifts(context, may.candidates)
+                context = msgspec.structs.replace(context, shifts=dict(zip(may.candidates, shifts, strict=True)))
             unwell = self._unwell.among(may.candidates, context)
             ranking = policy.rank(context, may.candidates, now.timestamp(), unwell, self._fees)
         advised = self._advised(request, now, ranking, may, policy, assigned)
@@ -211,6 +217,7 @@ class RouterAdvisor:
             ],
             policy=policy.name,
             policy_version=f"{policy.version}-{self._fees_version}" if is_by_value else policy.version,
+            model_version=self._reliability.version if self._reliability is not None else None,
             runner_up=ranking.runner_up,
             runner_up_needs=ranking.runner_up_needs,
             valid_until=now + ADVICE_VALID,
@@ -264,6 +271,7 @@ class RouterAdvisor:
         now: datetime,
         pauses: Iterable[GatewayPause] = (),
         override: RoutingOverride | None = None,
+        reliability: Reliability | None = None,
     ) -> None:
         """Replace everything learned by what the store holds.
 
@@ -277,7 +285,9 @@ class RouterAdvisor:
             now: the present.
             pauses: of gateways, those that are not over.
             override: of the routing; None: none holds.
+            reliability: the model in force; its rates are what learners begin with. None: none is.
         """
+        self._reliability = reliability
         self._learners = self._fresh_learners()
         self._paused = PausedGateways(pauses)
         if allocation is not None:
@@ -285,6 +295,9 @@ class RouterAdvisor:
         self._unwell = UnwellGateways()
         for anomaly in anomalies:
             self._unwell.heed(anomaly)
+        minutes = list(minutes)
+        if reliability is not None:
+            self._begin_with(reliability, min((entry.minute for entry in minutes), default=now.timestamp()), now)
         for entry in minutes:
             if entry.gateway in self._gateways:
                 outcome = Outcome(
@@ -299,6 +312,35 @@ class RouterAdvisor:
         self._overrides = RoutingOverrides(self._policies, self._generator)
         if override is not None:
             self._overrides.put(override, self._learners.learner(DEFAULT), now)
+
+    def serve(self, reliability: Reliability | None) -> None:
+        """Take another reliability model from now on; None: none."""
+        self._reliability = reliability
+
+    def override_held(self, now: datetime) -> str | None:
+        """The id of the override that holds; None: none does."""
+        held = self._overrides.at(now)
+        return None if held is None else held[0].override_id
+
+    def heed_override(self, override: RoutingOverride | None, held_before: str | None, now: datetime) -> None:
+        """Hold to what the store says is in force, also when word of it was lost.
+
+        Args:
+            override: as the store has it; None: none is in force.
+            held_before: the one that was held before the store was asked; what was heard meanwhile is newer.
+            now: the present.
+        """
+        if self.override_held(now) != held_before or (override and override.override_id) == held_before:
+            return
+        if held_before is not None:
+            self._overrides.release(held_before)
+        if override is not None:
+            self._overrides.put(override, self._learners.learner(DEFAULT), now)
+
+    def _begin_with(self, reliability: Reliability, at: float, now: datetime) -> None:
+        evidence = [outcome for outcome in reliability.evidence(at) if outcome.gateway in self._gateways]
+        for learner in self._learners.all():
+            learner.inherit(evidence, now.timestamp())
 
     def _learn_batch(self, recorded: AttemptsRecorded, now: datetime) -> None:
         if recorded.batch_id in self._batches:

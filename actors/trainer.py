@@ -28,6 +28,9 @@ LOOK_S: Final = 1.0
 RETRY_S: Final = 30.0
 """How long a job that failed waits before it is tried again."""
 
+TOO_FEW_S: Final = 300.0
+"""How long a job waits that had not enough data yet."""
+
 Train = Callable[[Database, Settings, StoredModel | None, datetime], Awaitable[TrainedModel | TooFewData]]
 """Fits a model to the history in the store; gets the model in force, to be compared with on later data, and the time.
 What keeps the processor busy for long runs in ``asyncio.to_thread``, so that the heartbeat goes on."""
@@ -53,12 +56,15 @@ def jobs(settings: Settings) -> tuple[Job, ...]:
     """Every kind of model there is. A job's own modules are imported here: nothing else needs them."""
     from actors.failure_training import KIND as FAILURE_TEXT
     from actors.failure_training import train_failure_text
+    from actors.reliability_serving import KIND as RELIABILITY
+    from actors.reliability_training import train_reliability
     from actors.shopper_training import KIND as SHOPPER_SEGMENTS
     from actors.shopper_training import train_shopper_segments
 
     return (
         Job(FAILURE_TEXT, settings.failures.train_every_s, train_failure_text),
         Job(SHOPPER_SEGMENTS, settings.shoppers.train_every_s, train_shopper_segments),
+        Job(RELIABILITY, settings.routing.train_every_s, train_reliability),
     )
 
 
@@ -135,6 +141,8 @@ class Trainer:
         else:
             version = training.version.version if training.version else None
             log.info("trained", kind=job.kind, version=version, promoted=training.is_promoted, note=training.summary)
+            if training.version is None:  # a young store has enough within the hour, not only at the next turn
+                pause_s = min(pause_s, TOO_FEW_S)
             self._pulse.count_batch(1)
         self._due[job.kind] = utc_now() + timedelta(seconds=pause_s)
 

@@ -193,6 +193,7 @@ def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Respond
     """
     import numpy as np
 
+    from actors.reliability_serving import ServingReliability
     from actors.responder import Responder
     from actors.router_advisor import RouterAdvisor
     from ml.routing.eligibility import GatewayTerms
@@ -232,15 +233,24 @@ def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Respond
     # Seeded by the machine: two replicas must not explore in step.
     advisor = RouterAdvisor(terms, policies, default_policy=chosen.default_policy, generator=np.random.default_rng())
 
+    serving = ServingReliability(database)
+
     async def start() -> None:
         now = utc_now()
         since = now - timedelta(minutes=chosen.warm_start_minutes)
+        await serving.refresh()
         minutes = [_evidence_minute(document) async for document in read_minutes(database, since)]
         anomalies, allocation = await open_anomalies(database), await last_allocation(database)
         pauses, override = await pauses_not_over(database, now), await override_in_force(database, now)
-        advisor.warm_start(minutes, anomalies, allocation, now, pauses, override)
+        advisor.warm_start(minutes, anomalies, allocation, now, pauses, override, serving.model)
 
-    return Responder(advisor, start, database, settings.runner, pulse)
+    async def refresh() -> None:
+        if await serving.refresh():
+            advisor.serve(serving.model)
+        held = advisor.override_held(utc_now())
+        advisor.heed_override(await override_in_force(database, utc_now()), held, utc_now())
+
+    return Responder(advisor, start, refresh, database, settings.runner, pulse)
 
 
 def _shopper_watcher(settings: Settings, database: Database, instance: str) -> Wiring:

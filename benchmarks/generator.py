@@ -1,8 +1,8 @@
 """The load: publishes reports with confirms, at a rate or as fast as the broker confirms, and says what it did.
 
 ``python -m benchmarks.generator URL FILE [RATE]``: FILE holds msgpack, a list of bodies. The last line is JSON. The
-frames are made before the clock starts, so that on a machine of few processors the load takes little from the contestant
-and its servers.
+frames are made before the clock starts, so that on a machine of few processors the load takes little from the
+contestant and its servers.
 """
 
 from __future__ import annotations

@@ -143,6 +143,8 @@ class RoutingSettings(Section, frozen=True, kw_only=True):
     warm_start_minutes: Count
     cells_max: Count
     margin_share: Annotated[float, Meta(gt=0, le=1)] | None
+    train_every_s: Positive
+    train_days: Count
 
 
 class ExperimentSettings(Section, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from messaging.contracts import (
 )
 from messaging.topology import EXCHANGE, EXCHANGE_DEAD, LINE, REQUEST_LIFE_MS, dead_queue, shared_queue
 
-VERSION: Final = "1.1.0"
+VERSION: Final = "1.2.0"
 """Of the contract: a new field with a default raises the second number, anything else the first."""
 
 _HEADER = """\

@@ -23,6 +23,7 @@ class Belief:
         rising: evidence that success has just risen, log likelihood ratio, >= 0.
         risen: success since then, if so.
         risen_payments: payments that ``risen`` rests on.
+        shift: part of ``log_odds`` that the reliability model added.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Belief:
         "risen",
         "risen_payments",
         "rising",
+        "shift",
         "unseen_s",
     )
 
@@ -48,7 +50,13 @@ class Belief:
         self.base: float | None = None
         self.is_whole = False
         self.unseen_s = 0.0
-        self.rising = self.risen = self.risen_payments = 0.0
+        self.rising = self.risen = self.risen_payments = self.shift = 0.0
+
+    def shift_by(self, log_odds: float) -> None:
+        """Add what the reliability model knows of this payment."""
+        self.shift += log_odds
+        self.log_odds += log_odds
+        self.mean = chance(self.log_odds)
 
     @property
     def low(self) -> float:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
+
+SHIFT_WORTH_SAYING: Final = 0.02
+"""Log odds: less than half a point, at any rate."""
+
+NO_SHIFTS: Final[Mapping[str, float]] = MappingProxyType({})
 
 OVERRIDE: Final = "override"
 """Names what decides while an operator's order stands above the policies."""
 
 
 class RoutingContext(msgspec.Struct, frozen=True, kw_only=True):
-    """One payment that needs a gateway. ``previous_failures`` names the gateways that failed for its order already."""
+    """One payment that needs a gateway.
+
+    Attributes:
+        bin: first digits of the card number.
+        previous_failures: the gateways that failed for its order already.
+        shifts: what the reliability model adds to the log odds of success, by gateway.
+    """
 
     method: str
     issuer: str = "unknown"
@@ -20,7 +34,9 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = ""
     amount_minor: int = 0
     attempt_number: int = 1
+    bin: str | None = None
     previous_failures: tuple[str, ...] = ()
+    shifts: Mapping[str, float] = NO_SHIFTS
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +70,7 @@ class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
         propensity: probability that this policy puts this gateway first, given what it knew.
         payments: effective number of payments the estimate rests on (old ones count less).
         own: those of them that were like this payment.
+        shift: what the reliability model added to the estimate, log odds.
         value: what the payment is worth at this gateway, minor units; None: only success counts.
         failed_before: whether it failed for this order already.
         unwell: why it is avoided; None: it is not.
@@ -66,6 +83,7 @@ class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
     propensity: float
     payments: float
     own: float = 0.0
+    shift: float = 0.0
     value: float | None = None
     failed_before: bool = False
     unwell: str | None = None
@@ -80,6 +98,11 @@ class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
             basis = f"from about {self.own:.0f} recent payments like this, its others count as {borrowed:.0f}"
         interval = f"90 % interval {self.success_low:.1%} to {self.success_high:.1%}"
         text = f"{self.expected_success:.1%} expected ({interval}), {basis}"
+        if abs(self.shift) > SHIFT_WORTH_SAYING:
+            without = 1.0 / (1.0 + math.exp(self.shift) * (1.0 / self.expected_success - 1.0))
+            text += (
+                f"; its country, amount and card range make {100 * (self.expected_success - without):+.1f} points of it"
+            )
         if self.value is not None:
             text += f"; worth {self.value:.0f} minor units"
         if self.failed_before:

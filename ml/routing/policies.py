@@ -20,7 +20,7 @@ from ml.routing.worth import NO_FEES, Fees, Worth, worth_at
 
 NOTHING_ELIGIBLE: Final = Ranking(candidates=())
 
-REVISION: Final = 1
+REVISION: Final = 2
 """Raised whenever a policy would decide otherwise on the same evidence with the same settings."""
 
 TRIAL_PAYMENTS: Final = 30.0
@@ -153,6 +153,9 @@ class AdaptivePolicy(_Learner):
     card come to all gateways alike, so they lower all rates and change no ranking; leaving them out would make
     ``expected_success`` too rosy, and would let a gateway look better by relabelling its own errors.
 
+    What the reliability model knows beyond these estimates comes with the payment (``context.shifts``) and moves the
+    estimates, not what is learned from the outcome: over a cell's payments the shifts add up to nothing.
+
     Source: Thompson (1933), Biometrika 25(3/4), 285-294.
     """
 
@@ -174,6 +177,9 @@ class AdaptivePolicy(_Learner):
             return NOTHING_ELIGIBLE
         method, issuer, network = context.method, context.issuer, context.network
         beliefs = self._estimates.beliefs(method, issuer, candidates, now, network)
+        if context.shifts:
+            for gateway, belief in zip(candidates, beliefs, strict=True):
+                belief.shift_by(context.shifts.get(gateway, 0.0))
         worth = worth_at(candidates, context.amount_minor, self._settings.margin_share, fees)
 
         def preference(inside: list[int]) -> list[float]:

@@ -95,6 +95,7 @@ def ranking(
             propensity=shares.first[index] / total,
             payments=beliefs[index].own + beliefs[index].borrowed,
             own=beliefs[index].own,
+            shift=beliefs[index].shift,
             value=None if worth is None else values[index],
             failed_before=bool(shares.tier[index] & 1),
             unwell=unwell.get(gateways[index]),

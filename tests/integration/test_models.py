@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+import numpy as np
 import pytest
 
 from actors.pulse import Pulse
-from actors.trainer import Job, Trainer, train
+from actors.reliability_serving import ServingReliability
+from actors.trainer import Job, Trainer, jobs, train
 from config.settings import Settings, load_settings
 from ml.lack import TooFewData
+from ml.routing.context import RoutingContext
+from storage.attempts import AttemptState, ReportEntry, attempt_document
 from storage.database import Database
 from storage.errors import StoreRefused
 from storage.models import (
@@ -27,6 +32,7 @@ from storage.models import (
     version_in_force,
 )
 from tests.conftest import eventually
+from tests.factories import recorded
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -142,3 +148,42 @@ async def test_the_trainer_goes_on_after_a_job_that_fails(database: Database, mo
     assert "no such thing" in (pulse.beat.last_error or "")
     stopping.set()
     await running
+
+
+async def test_the_reliability_model_is_fitted_to_stored_first_attempts_and_served(database: Database) -> None:
+    """From attempts in the store to the version in force, as the trainer and a router do it."""
+    settings = load_settings({})
+    too_few = await train(_reliability(settings), database, settings, NOW)
+    assert too_few.version is None
+    rng = np.random.default_rng(0)
+    documents = []
+    for number in range(8_000):
+        country, gateway = ("DE", "FR")[int(rng.integers(2))], ("alpha", "bravo")[int(rng.integers(2))]
+        rate = 0.9 if (country == "DE") == (gateway == "alpha") else 0.7
+        at = NOW - timedelta(days=2) + timedelta(seconds=20 * number)
+        status = "succeeded" if rng.random() < rate else "failed"
+        said = recorded(number, gateway=gateway, country=country, status=status, attempted_at=at, occurred_at=at,
+                        attempt_number=2 if number % 10 == 0 else 1)  # fmt: skip
+        entry = ReportEntry(event_id=f"evt_{number}", status=said.status, occurred_at=at, received_at=at)
+        documents.append(attempt_document(AttemptState(attempt=said, history=(entry,), revision=1)))
+    await database["attempts"].insert_many(documents)
+    done = await train(_reliability(settings), database, settings, NOW)
+    assert done.is_promoted, done.summary
+    assert done.version is not None
+    assert done.version.metrics["payments"] == 7_200  # later attempts of an order do not teach
+    serving = ServingReliability(database)
+    assert await serving.refresh()
+    assert not await serving.refresh()
+    assert serving.model is not None
+    assert serving.model.version == 1
+    german = RoutingContext(method="upi", issuer="harbour_bank", currency="INR", country="DE", amount_minor=1_000)
+    alpha, bravo = serving.model.shifts(german, ("alpha", "bravo"))
+    assert alpha - bravo > 0.8
+    await add_candidate(database, msgspec.structs.replace(trained(), kind="reliability", body=b"{}"), NOW)
+    await promote(database, "reliability", 2, reason="a mistake", now=NOW)
+    assert not await serving.refresh()
+    assert serving.model.version == 1  # one that cannot be read is left alone
+
+
+def _reliability(settings: Settings) -> Job:
+    return next(job for job in jobs(settings) if job.kind == "reliability")

@@ -31,6 +31,7 @@ from messaging.contracts import (
 from ml.experiments.design import Arm, Experiment
 from ml.routing.eligibility import GatewayTerms
 from ml.routing.policies import PolicySettings
+from ml.routing.reliability import FIELDS, Cell, Reliability, ReliabilityModel, Traits, Trees, columns_of
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 SETTINGS = PolicySettings(memory_half_life_s=43_200, exploration_floor=0.0, canary_share=0.02, draws=64, cells_max=1000)
@@ -460,3 +461,53 @@ def test_the_later_of_two_overrides_holds_in_whatever_order_they_come() -> None:
     second = msgspec.structs.replace(first, override_id="ovr_2", order=["bravo"], starts_at=NOW + timedelta(seconds=1))
     tell(worker, RoutingOverridden(override=second), RoutingOverridden(override=first))
     assert worker.advise(request(1), NOW).ranking[0].gateway == "bravo"
+
+
+def leaning(gateway: str) -> Reliability:
+    """A model in which one gateway is much better for payments from India."""
+    columns = 1 + 2 * len(FIELDS)
+    codes: list[dict[str, float]] = [{} for _ in range(columns)]
+    place = next(n for n, name in enumerate(columns_of(gateway, Traits("", "", "", "IN", "", "", 0)))
+                 if name == f"{gateway}|IN")  # fmt: skip
+    codes[place][f"{gateway}|IN"] = 1.0
+    trees = Trees(roots=[0], feature=[place, -1, -1], threshold=[0.5, 0.0, 0.0], left=[1, 0, 0], right=[2, 0, 0],
+                  value=[0.0, 0.0, 2.0], depth=1)  # fmt: skip
+    cells = [Cell(name, "card", "harbour_bank", None, 400.0, 320.0) for name in ("alpha", "bravo")]
+    return Reliability(ReliabilityModel(cells=cells, codes=codes, others=[0.0] * columns, trees=trees), version=3)
+
+
+def test_the_reliability_model_moves_what_is_expected_of_the_payments_it_knows() -> None:
+    """Alpha for India, nobody for others; the decision names the version of the model, and why."""
+    worker = advisor()
+    assert worker.advise(request(1), NOW).model_version is None
+    worker.serve(leaning("alpha"))
+    inside, outside = worker.advise(request(2), NOW), worker.advise(request(3, country="DE"), NOW)
+    assert inside.model_version == outside.model_version == 3
+    by_name = {ranked.gateway: ranked for ranked in inside.ranking}
+    assert by_name["alpha"].expected_success > by_name["bravo"].expected_success + 0.1
+    assert "country, amount and card range" in by_name["alpha"].reason
+    assert all("country, amount" not in ranked.reason for ranked in outside.ranking)
+    worker.serve(None)
+    assert worker.advise(request(4), NOW).model_version is None
+
+
+def test_a_router_starts_from_the_rates_of_its_model() -> None:
+    """Without any recent payments it expects what the model's weeks say; recent ones soon outweigh it."""
+    worker = advisor()
+    worker.warm_start([], [], None, NOW, reliability=leaning("alpha"))
+    assert expected(worker, "bravo", request(9, country="DE")) == pytest.approx(0.8, abs=0.03)
+    minutes = [EvidenceMinute(NOW.timestamp() - 600, "bravo", "card", "harbour_bank", 30, 470)]
+    worker.warm_start(minutes, [], None, NOW, reliability=leaning("alpha"))
+    assert expected(worker, "bravo", request(10, country="DE")) < 0.25
+
+
+def test_an_override_is_held_and_dropped_as_the_store_says_although_nobody_told() -> None:
+    """What was heard after the store was asked is newer than its answer."""
+    worker = knowing(advisor())
+    order = override("alpha").override
+    worker.heed_override(order, None, NOW)
+    assert worker.advise(request(1), NOW).policy == "override"
+    worker.heed_override(None, None, NOW)  # asked before the override was heard: an old answer
+    assert worker.override_held(NOW) == "ovr_1"
+    worker.heed_override(None, "ovr_1", NOW)
+    assert worker.override_held(NOW) is None
