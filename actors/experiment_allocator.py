@@ -150,12 +150,15 @@ class ExperimentAllocator:
                 rollout = self._rollouts[experiment.phase] = begun(experiment, now)
                 yield rollout
             effective.append(in_force(experiment, rollout, now))
+        default_policy = defined.default_policy
         if defined.holdout is not None:
             held = defined.holdout.as_experiment(defined.default_policy)
             if held.phase not in self._rollouts:
                 yield self._rollouts.setdefault(held.phase, begun(held, now))
+            if self._rollouts[held.phase].stopped_at is not None:  # the retreat: what serves the slice serves all
+                default_policy = defined.holdout.policy
         content = msgspec.json.encode(
-            [defined.default_policy, effective, defined.layers, defined.holdout], order="deterministic"
+            [default_policy, effective, defined.layers, defined.holdout], order="deterministic"
         )
         digest = hashlib.sha256(content).hexdigest()[:12]
         if self._published is not None and self._published.version.endswith(digest):
@@ -164,7 +167,7 @@ class ExperimentAllocator:
             version=f"alc_{int(now.timestamp() * 1000):x}_{digest}",
             published_at=now,
             experiments=effective,
-            default_policy=defined.default_policy,
+            default_policy=default_policy,
             layers=defined.layers,
             holdout=defined.holdout,
             defined_version=defined.version,

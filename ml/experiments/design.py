@@ -120,7 +120,11 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Holdout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A permanent slice of the units that no experiment and no optimisation touches, to prove what these earn."""
+    """A permanent slice of the units that no experiment and no optimisation touches, to prove what these earn.
+
+    With ``on_harm`` "retreat" all payments that are in no experiment get its policy, from the moment on when the rest
+    does surely worse than the slice, until somebody resumes "holdout".
+    """
 
     seed: Seed
     share: Annotated[float, Meta(gt=0, le=0.5)]
@@ -128,6 +132,7 @@ class Holdout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     unit: Literal["order_id", "customer_id"] = "order_id"
     smallest_effect: Annotated[float, Meta(gt=0)] = 0.005
     maturity_minutes: Annotated[float, Meta(ge=0, le=43_200)] = 30.0
+    on_harm: Literal["report", "retreat"] = "report"
 
     def as_experiment(self, default_policy: str) -> Experiment:
         """What is counted and judged: all the rest against the slice."""
@@ -143,4 +148,5 @@ class Holdout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             primary="order_success_rate",
             smallest_effect=self.smallest_effect,
             maturity_minutes=self.maturity_minutes,
+            on_harm="stop" if self.on_harm == "retreat" else "report",
         )

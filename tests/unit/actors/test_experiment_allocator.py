@@ -435,6 +435,34 @@ def test_permanent_control_slice_is_compared_with_all_the_rest() -> None:
     assert sum(arm.units for arm in reports["learning"].arms) == counts["optimised"]
 
 
+def test_routing_retreats_to_the_policy_of_the_control_slice_when_the_rest_does_harm() -> None:
+    """Not while it only looks unlucky, at once when it is sure, over a restart, and until a person resumes it."""
+    held = Holdout(seed="held", share=0.3, policy="best_fixed", maturity_minutes=0, on_harm="retreat")
+    for seed_of_luck, harmful in ((1, False), (2, True)):
+        luck = random.Random(seed_of_luck)
+        store = Store()
+        store.handle(defined(holdout=held))
+        allocation = store.memory["allocations"][0].allocation()
+        made = []
+        for number in range(3_000):
+            one = attempt(number)
+            found = assign(allocation, one, NOW)
+            rate = 0.9 if not harmful or (found is not None and found.arm == "control") else 0.8
+            made.append(msgspec.structs.replace(one, status="succeeded" if luck.random() < rate else "failed"))
+        store.handle(batch(1, *made))
+        said = store.tick(LATER)
+        published = only(AllocationPublished, said)
+        assert [each.default_policy for each in published] == (["best_fixed"] if harmful else [])
+    (acted,) = only(ExperimentActed, said)
+    assert (acted.experiment, acted.action, acted.automatic) == ("holdout", "stopped", True)
+    assert acted.reason.startswith("worse: ")
+    store.restart()
+    assert only(AllocationPublished, store.tick(LATER + timedelta(minutes=1))) == []
+    resume = ExperimentResumed(change_id="chg_1", experiment="holdout", at=LATER, who="ada", reason="mended")
+    (again,) = only(AllocationPublished, store.handle(resume, now=LATER + timedelta(hours=1)))
+    assert again.default_policy == "adaptive"
+
+
 def test_payments_of_a_switchback_add_up_by_block() -> None:
     """An hour is one unit however many payments it has, and payments just after a switch are left out."""
     switching = msgspec.structs.replace(LEARNING, unit="time_block", block_minutes=60, burn_in_minutes=10)
