@@ -16,7 +16,7 @@ from actors.pulse import Pulse, stop_signal, utc_now
 from actors.runner import Runner
 from actors.trainer import NAME as TRAINER
 from actors.trainer import Trainer, jobs
-from actors.wiring import wire, wire_retry, wire_router
+from actors.wiring import wire, wire_retry
 from config.errors import ConfigError
 from config.logs import set_up_logs
 from config.settings import Settings, load_settings
@@ -78,6 +78,8 @@ async def run(stage: str, settings: Settings, stopping: asyncio.Event) -> None:
 def _loop(stage: str, settings: Settings, database: Database, pulse: Pulse) -> Loop:
     """Make a worker of the line with the loop around it; the wiring imports only what this worker needs."""
     if stage == "router_advisor":
+        from actors.router_wiring import wire_router
+
         return wire_router(settings, database, pulse)
     if stage == "retry_advisor":
         return wire_retry(settings, database, pulse)

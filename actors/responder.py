@@ -54,8 +54,8 @@ FACTS_PREFETCH: Final = 100
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """The one header that an answer repeats (W3C Trace Context); anything else in it is not repeated."""
 
-REFRESH_S: Final = 30.0
-"""How often a newer model is looked for, and whether an operator's order holds that nobody told of."""
+REFRESH_S: Final = 10.0
+"""How often it is looked whether the rules changed, a newer model serves, or an order holds that nobody told of."""
 
 LOOK_UP_S_MAX: Final = 0.05
 STORE_PAUSE_S: Final = 0.5

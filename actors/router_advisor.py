@@ -36,11 +36,13 @@ from messaging.contracts import (
     RoutingReleased,
 )
 from ml.experiments.assignment import Assignment
-from ml.routing.context import Outcome, Ranking, RoutingContext
-from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
+from ml.routing.context import RULES, Outcome, Ranking, RoutingContext
+from ml.routing.eligibility import GatewayTerms, eligible
+from ml.routing.guidance import Conditions, Guidance, Payment
 from ml.routing.learners import DEFAULT, Arm, ArmLearners, arm_of
-from ml.routing.policies import NOTHING_ELIGIBLE, Policy, PolicySettings
+from ml.routing.policies import Policy, PolicySettings
 from ml.routing.reliability import Reliability
+from ml.routing.rules import Ruled, RuleSet
 
 DECISIONS_REMEMBERED_MAX: Final = 20_000
 """Decisions kept for requests that are sent again; a request lives for two seconds, so this is some minutes' worth."""
@@ -118,6 +120,7 @@ class RouterAdvisor:
         policies: how policies learn and explore.
         default_policy: for payments in no experiment, until an allocation says otherwise.
         generator: source of all randomness.
+        rise_max: by how much a gateway's share may rise from one minute to the next, above 0 to 1; 1: without limit.
     Raises: ValueError: default_policy is no known policy.
     """
 
@@ -128,6 +131,7 @@ class RouterAdvisor:
         *,
         default_policy: str,
         generator: np.random.Generator,
+        rise_max: float = 1.0,
     ) -> None:
         self._gateways = dict(gateways)
         self._fees = {name: terms.fees for name, terms in gateways.items()}
@@ -142,6 +146,7 @@ class RouterAdvisor:
         self._paused = PausedGateways()
         self._overrides = RoutingOverrides(policies, generator)
         self._reliability: Reliability | None = None
+        self._guidance = Guidance(rise_max=rise_max, canary_share=policies.canary_share, generator=generator)
 
     # --- answer ------------------------------------------------------------------------------------------------------
 
@@ -171,32 +176,43 @@ class RouterAdvisor:
             previous_failures=tuple(failure.gateway for failure in request.previous_failures),
         )
         may = self._paused.without(eligible(context, self._gateways, asked=request.candidates), now)
+        ruled = self._guidance.on(context, may)
         overridden = self._overrides.at(now)
-        assigned = None if overridden else self._learners.assignment(request, now)
+        if overridden:  # rules say who may take a payment; in which order is the operator's to say
+            ruled = Ruled(ruled.may, None, {})
+        assigned = None if overridden or ruled.decider else self._learners.assignment(request, now)
         policy = overridden[1] if overridden else self._learners.learner(arm_of(assigned))
-        ranking = NOTHING_ELIGIBLE
-        if may.candidates:
-            if self._reliability is not None:
-                shifts = self._reliability.shifts(context, may.candidates)
-                context = msgspec.structs.replace(context, shifts=dict(zip(may.candidates, shifts, strict=True)))
-            unwell = self._unwell.among(may.candidates, context)
-            ranking = policy.rank(context, may.candidates, now.timestamp(), unwell, self._fees)
-        advised = self._advised(request, now, ranking, may, policy, assigned)
-        if overridden is None:
-            return advised
-        said = f"{in_words(overridden[0])}; {advised.reason}"
-        return msgspec.structs.replace(advised, reason=said[:TEXT_LENGTH_MAX])
+        candidates = ruled.may.candidates
+        if self._reliability is not None and candidates:
+            shifts = self._reliability.shifts(context, candidates)
+            context = msgspec.structs.replace(context, shifts=dict(zip(candidates, shifts, strict=True)))
+        payment = Payment(context, request.order_id, request.customer_id, now)
+        conditions = Conditions(self._unwell.among(candidates, context) if candidates else {}, self._fees)
+        if overridden:
+            ranking = policy.rank(context, candidates, now.timestamp())
+        else:
+            ranking = self._guidance.ranked(policy, ruled, payment, conditions)
+        advised = self._advised(request, now, ranking, ruled, policy, assigned)
+        if overridden:
+            said = f"{in_words(overridden[0])}; {advised.reason}"
+            return msgspec.structs.replace(advised, reason=said[:TEXT_LENGTH_MAX])
+        return advised
 
     def _advised(  # six things that a decision consists of
         self,
         request: RouteRequested,
         now: datetime,
         ranking: Ranking,
-        may: Eligibility,
+        ruled: Ruled,
         policy: Policy,
         assigned: Assignment | None,
     ) -> RouteAdvised:
         allocation = self._learners.allocation
+        version, rule = policy.version, ruled.decider
+        name, reason = policy.name, ranking.reason
+        if rule is not None:
+            name, version = RULES, self._guidance.rules.version
+            reason = f"rule {rule.name!r} {'splits' if rule.split else 'orders'} such payments; {reason}"
         is_by_value = any(candidate.value is not None for candidate in ranking.candidates)
         return RouteAdvised(
             decision_id=decision_id_of(request.request_id),
@@ -215,15 +231,16 @@ class RouterAdvisor:
                 )
                 for candidate in ranking.candidates
             ],
-            policy=policy.name,
-            policy_version=f"{policy.version}-{self._fees_version}" if is_by_value else policy.version,
+            policy=name,
+            policy_version=f"{version}-{self._fees_version}" if is_by_value else version,
+            rule=rule.name if rule else None,
             model_version=self._reliability.version if self._reliability is not None else None,
             runner_up=ranking.runner_up,
             runner_up_needs=ranking.runner_up_needs,
             valid_until=now + ADVICE_VALID,
-            reason=ranking.reason[:TEXT_LENGTH_MAX],
+            reason=reason[:TEXT_LENGTH_MAX],
             exploring=ranking.exploring,
-            excluded=[ExcludedGateway(gateway=name[:60], reason=reason) for name, reason in may.excluded],
+            excluded=[ExcludedGateway(gateway=out[:60], reason=why) for out, why in ruled.may.excluded],
             experiment=assigned.experiment if assigned else None,
             arm=assigned.arm if assigned else None,
             allocation_version=allocation.version if allocation else None,
@@ -317,6 +334,18 @@ class RouterAdvisor:
         """Take another reliability model from now on; None: none."""
         self._reliability = reliability
 
+    def put_rules_in_force(self, rules: RuleSet, counts: Mapping[str, Mapping[str, int]], now: datetime) -> None:
+        """Take other rules from now on.
+
+        Args:
+            rules: all of them.
+            counts: first attempts of the present day, week and month so far, by gateway, for the commitments.
+            now: the present.
+        """
+        self._guidance.put_in_force(rules)
+        for period in self._guidance.commitments.periods(now):
+            self._guidance.commitments.set(period, counts.get(period[0], {}))
+
     def override_held(self, now: datetime) -> str | None:
         """The id of the override that holds; None: none does."""
         held = self._overrides.at(now)
@@ -348,6 +377,8 @@ class RouterAdvisor:
         self._batches.put(recorded.batch_id, None)
         sums: dict[_Alike, _Sum] = {}
         for attempt in recorded.attempts:
+            if attempt.status_previous is None and attempt.attempt_number == 1:
+                self._guidance.commitments.count(attempt.gateway, attempt.attempted_at, now)
             outcome = _outcome_of(attempt)
             if outcome is None or attempt.gateway not in self._gateways:
                 continue

@@ -23,13 +23,10 @@ from messaging.topology import stage_named
 from storage.anomalies import open_anomalies, recent_anomalies
 from storage.database import Database, Document
 from storage.gateway_pauses import pauses_not_over
-from storage.rollups import read_minutes, read_sums, slot_of, slots_of
-from storage.routing_overrides import override_in_force
+from storage.rollups import read_sums, slot_of, slots_of
 
 if TYPE_CHECKING:
-    from actors.responder import Responder
     from actors.retry_responder import RetryResponder
-    from actors.router_advisor import EvidenceMinute
     from ml.anomalies.history import HistoryCell
     from ml.failures.classifier import FailureModel
 
@@ -186,73 +183,6 @@ def _experiment_allocator(settings: Settings, database: Database, instance: str)
     )
 
 
-def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Responder:
-    """Make the router advisor and its loop, which starts from the store.
-
-    Raises: ConfigError: the gateways file or the default policy does not fit.
-    """
-    import numpy as np
-
-    from actors.reliability_serving import ServingReliability
-    from actors.responder import Responder
-    from actors.router_advisor import RouterAdvisor
-    from ml.routing.eligibility import GatewayTerms
-    from ml.routing.policies import POLICIES, PolicySettings
-    from ml.routing.worth import Fees
-    from storage.experiments import last_allocation
-
-    chosen = settings.routing
-    if chosen.default_policy not in POLICIES:
-        raise ConfigError(
-            "routing.default_policy", f"{chosen.default_policy!r} is no policy; known: {', '.join(POLICIES)}"
-        )
-    terms = {
-        gateway.name: GatewayTerms(
-            methods=frozenset(gateway.methods),
-            currencies=frozenset(gateway.currencies),
-            countries=frozenset(gateway.countries),
-            fees=Fees(
-                fixed_success=gateway.fee.fixed_success,
-                fixed_failure=gateway.fee.fixed_failure,
-                bps_success=gateway.fee.bps_success,
-            ),
-        )
-        for gateway in load_gateways(resolved(settings.gateways.path)).values()
-    }
-    policies = PolicySettings(
-        memory_half_life_s=chosen.memory_half_life_s,
-        recent_half_life_s=chosen.recent_half_life_s,
-        exploration_floor=chosen.exploration_floor,
-        exploration_cost_max=chosen.exploration_cost_max,
-        boldness=chosen.boldness,
-        canary_share=chosen.canary_share,
-        draws=chosen.draws,
-        cells_max=chosen.cells_max,
-        margin_share=chosen.margin_share,
-    )
-    # Seeded by the machine: two replicas must not explore in step.
-    advisor = RouterAdvisor(terms, policies, default_policy=chosen.default_policy, generator=np.random.default_rng())
-
-    serving = ServingReliability(database)
-
-    async def start() -> None:
-        now = utc_now()
-        since = now - timedelta(minutes=chosen.warm_start_minutes)
-        await serving.refresh()
-        minutes = [_evidence_minute(document) async for document in read_minutes(database, since)]
-        anomalies, allocation = await open_anomalies(database), await last_allocation(database)
-        pauses, override = await pauses_not_over(database, now), await override_in_force(database, now)
-        advisor.warm_start(minutes, anomalies, allocation, now, pauses, override, serving.model)
-
-    async def refresh() -> None:
-        if await serving.refresh():
-            advisor.serve(serving.model)
-        held = advisor.override_held(utc_now())
-        advisor.heed_override(await override_in_force(database, utc_now()), held, utc_now())
-
-    return Responder(advisor, start, refresh, database, settings.runner, pulse)
-
-
 def _shopper_watcher(settings: Settings, database: Database, instance: str) -> Wiring:
     from actors.shopper_watcher import ShopperWatcher
 
@@ -310,19 +240,6 @@ def history_cell(document: Document) -> HistoryCell:
         failed=document.get("failed", 0),
         orders=document.get("first_attempts", 0),
         latency_histogram={bucket: count for bucket, count in enumerate(document["latency"]) if count},
-    )
-
-
-def _evidence_minute(document: Document) -> EvidenceMinute:
-    from actors.router_advisor import EvidenceMinute
-
-    return EvidenceMinute(
-        minute=document["minute"].timestamp(),
-        gateway=document["gateway"],
-        method=document["method"],
-        issuer=document["issuer"],
-        succeeded=document.get("succeeded", 0),
-        failed=document.get("failed", 0) + document.get("reversed", 0),
     )
 
 

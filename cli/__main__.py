@@ -16,6 +16,7 @@ from cli.commands.people import tokens, users
 from cli.commands.policy import policy
 from cli.commands.rebuild import rebuild
 from cli.commands.replay import replay
+from cli.commands.rules import rules
 from cli.commands.simulate import simulate
 from cli.commands.topology import topology
 from cli.commands.traffic import traffic
@@ -55,6 +56,7 @@ for command in (
     tokens,
     experiment,
     policy,
+    rules,
 ):
     ipa.add_command(command)
 

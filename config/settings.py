@@ -145,6 +145,8 @@ class RoutingSettings(Section, frozen=True, kw_only=True):
     margin_share: Annotated[float, Meta(gt=0, le=1)] | None
     train_every_s: Positive
     train_days: Count
+    rules_path: str
+    moved_share_max: Annotated[float, Meta(gt=0, le=1)]
 
 
 class ExperimentSettings(Section, frozen=True, kw_only=True):

@@ -560,6 +560,7 @@ class RouteAdvised(Message, frozen=True, kw_only=True, tag="route.advised"):
     ``runner_up`` would be first if the best gateway were not there, and is the best from an expected success of
     ``runner_up_needs`` on; none there: no success is enough. After ``valid_until`` ask again: gateways change.
     ``policy_version`` names policy, parameters and code, ``model_version`` the reliability model, if one was in force.
+    ``rule`` is the routing rule that decided instead of the policy, which is then named "rules".
     """
 
     decision_id: Id
@@ -576,6 +577,7 @@ class RouteAdvised(Message, frozen=True, kw_only=True, tag="route.advised"):
     allocation_version: Id | None = None
     policy_version: Name | None = None
     model_version: int | None = None
+    rule: Name | None = None
     runner_up: Name | None = None
     runner_up_needs: Share | None = None
     valid_until: Instant | None = None

@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError
 
 from messaging.contracts import RouteAdvised, RouteRequested
 from ml.experiments.counting import Decided
-from ml.routing.context import OVERRIDE
+from ml.routing.context import ABOVE_POLICIES
 from storage.database import Database, Document
 from storage.errors import StoreRefused, translated
 
@@ -64,7 +64,7 @@ def _decided(advice: Document) -> Decided:
         arm=advice.get("arm"),
         allocation_version=advice.get("allocation_version"),
         gateway=ranking[0].get("gateway"),
-        overridden=advice.get("policy") == OVERRIDE,
+        overridden=advice.get("policy") in ABOVE_POLICIES,
     )
 
 

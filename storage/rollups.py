@@ -125,6 +125,17 @@ async def read_minutes(database: Database, since: datetime, *, limit: int = 500_
             yield document
 
 
+async def count_first_attempts(database: Database, since: datetime) -> dict[str, int]:
+    """First attempts of orders from a moment on, by gateway."""
+    pipeline: list[Document] = [
+        {"$match": {"minute": {"$gte": since}}},
+        {"$group": {"_id": "$gateway", "count": {"$sum": "$first_attempts"}}},
+    ]
+    with translated():
+        cursor = await database["attempt_rollups"].aggregate(pipeline)
+        return {document["_id"]: int(document["count"]) async for document in cursor}
+
+
 async def read_sums(database: Database, since: datetime, *, minutes: int = 10) -> AsyncIterator[Document]:
     """Read attempt sums from a moment on, added up by the store over some minutes: a day within a second.
 

@@ -35,7 +35,7 @@ def policy() -> None:
 @click.option("--taught", type=AGE, default="1d", show_default=True, help="How long before that it may only learn.")
 @click.option("--json", "as_json", is_flag=True)
 def evaluate(file: Path, since: timedelta, taught: timedelta, as_json: bool) -> None:
-    """Say what the policy in FILE would have achieved on the decisions of the last days.
+    """Say what the policy or the routing rules in FILE would have achieved on the decisions of the last days.
 
     Exit code 3: there is no answer, because the stored decisions say too little about it; the words say what is
     missing.
@@ -54,10 +54,12 @@ def evaluate(file: Path, since: timedelta, taught: timedelta, as_json: bool) -> 
     log = with_store(work)
     found = judge(log.decisions, candidate, judge_from=began.timestamp())
     if as_json:
-        said = {"evaluation": found, "left_out": log.left_out, "complete": log.complete}
+        said = {"evaluation": found, "left_out": log.left_out, "complete": log.complete, "by_rule": candidate.by_rule}
         click.echo(msgspec.json.encode(said).decode())
     else:
         _show(found, log)
+        for what, count in sorted(candidate.by_rule.items()):
+            click.echo(f"  by the rules {what}: {count:,} decisions")
     if isinstance(found.result, Refused):
         raise SystemExit(3)
 
@@ -67,12 +69,20 @@ def _read(file: Path) -> JudgedPolicy:
 
     Raises: ConfigError: it does not fit; says line, mistake and remedy.
     """
+    from actors.router_wiring import gateway_terms
+    from actors.routing_rules import check_rules
+    from config.settings import load_settings
     from config.yaml_source import YamlSource
     from ml.routing.evaluation.candidate import Candidate, CandidateRefused, JudgedPolicy
+    from ml.routing.rules import RuleSet
 
     source = YamlSource(file)
+    candidate = source.as_type(Candidate)
+    check_rules(
+        source, RuleSet(rules=candidate.rules, commitments=candidate.commitments), gateway_terms(load_settings())
+    )
     try:
-        return JudgedPolicy(source.as_type(Candidate))
+        return JudgedPolicy(candidate)
     except CandidateRefused as refused:
         raise source.error(refused.place, str(refused)) from None
 

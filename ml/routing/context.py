@@ -17,6 +17,12 @@ NO_SHIFTS: Final[Mapping[str, float]] = MappingProxyType({})
 OVERRIDE: Final = "override"
 """Names what decides while an operator's order stands above the policies."""
 
+RULES: Final = "rules"
+"""Names what decides where a routing rule does."""
+
+ABOVE_POLICIES: Final = frozenset({OVERRIDE, RULES})
+"""What decides in place of a policy: such payments are in no experiment."""
+
 
 class RoutingContext(msgspec.Struct, frozen=True, kw_only=True):
     """One payment that needs a gateway.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -15,7 +15,7 @@ from ml.routing.belief import Belief
 from ml.routing.context import Outcome, Ranking, RoutingContext
 from ml.routing.estimates import Estimates
 from ml.routing.exploring import chances_of_being_best, floor_in_force, trial_shares
-from ml.routing.ranking import first_choice_shares, ranking
+from ml.routing.ranking import Preference, first_choice_shares, ranking
 from ml.routing.worth import NO_FEES, Fees, Worth, worth_at
 
 NOTHING_ELIGIBLE: Final = Ranking(candidates=())
@@ -93,6 +93,26 @@ class Policy(Protocol):
             fees: of the gateways, for a policy that ranks by value.
         """
 
+    def follow(
+        self,
+        context: RoutingContext,
+        candidates: tuple[str, ...],
+        now: float,
+        preference: Preference,
+        unwell: Mapping[str, str] = ...,
+        places: Sequence[float] | None = None,
+    ) -> Ranking:
+        """Rank eligible gateways, at least one, as somebody else prefers, with what this policy expects of them.
+
+        Args:
+            context: the payment.
+            candidates: the gateways that may take it.
+            now: seconds since the epoch.
+            preference: the probability of each to be first.
+            unwell: gateways with an open anomaly for this payment, and its reason; they stand behind the others.
+            places: the order of those that follow, lower is better; None: by what is expected of them.
+        """
+
     def learn(self, outcome: Outcome, now: float) -> None:
         """Take in what became of payments, or a correction of it."""
 
@@ -121,6 +141,20 @@ class _Learner:
             cells_max=settings.cells_max,
             alert=math.isfinite(half_life_s),
         )
+
+    def follow(
+        self,
+        context: RoutingContext,
+        candidates: tuple[str, ...],
+        now: float,
+        preference: Preference,
+        unwell: Mapping[str, str] = NONE_UNWELL,
+        places: Sequence[float] | None = None,
+    ) -> Ranking:
+        """Rank eligible gateways as somebody else prefers; see Policy."""
+        beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now, context.network)
+        shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
+        return ranking(candidates, beliefs, shares, unwell, self._generator, places=places)
 
     def learn(self, outcome: Outcome, now: float) -> None:
         """Take in what became of payments; see Outcome."""
@@ -260,7 +294,6 @@ class FixedOrderPolicy(_Learner):
         """Rank eligible gateways; see Policy. ``unwell`` and ``fees`` are not heeded."""
         if not candidates:
             return NOTHING_ELIGIBLE
-        beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now)
 
         def preference(inside: list[int]) -> list[float]:
             inside_names = [candidates[index] for index in inside]
@@ -269,8 +302,7 @@ class FixedOrderPolicy(_Learner):
                 return [1.0 / len(inside)] * len(inside)
             return [float(name == first) for name in inside_names]
 
-        shares = first_choice_shares(preference, context, candidates, NONE_UNWELL, 0.0)
-        return ranking(candidates, beliefs, shares, NONE_UNWELL, self._generator)
+        return self.follow(context, candidates, now, preference)
 
 
 class UniformPolicy(_Learner):
@@ -292,13 +324,7 @@ class UniformPolicy(_Learner):
         """Rank eligible gateways; see Policy. ``unwell`` and ``fees`` are not heeded."""
         if not candidates:
             return NOTHING_ELIGIBLE
-        beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now)
-
-        def preference(inside: list[int]) -> list[float]:
-            return [1.0 / len(inside)] * len(inside)
-
-        shares = first_choice_shares(preference, context, candidates, NONE_UNWELL, 0.0)
-        return ranking(candidates, beliefs, shares, NONE_UNWELL, self._generator)
+        return self.follow(context, candidates, now, lambda inside: [1.0 / len(inside)] * len(inside))
 
 
 POLICIES: Final[Mapping[str, Callable[[PolicySettings, np.random.Generator], Policy]]] = {

@@ -53,6 +53,33 @@ def first_choice_shares(
     return Shares(first, tier)
 
 
+def redrawn(ranked: Ranking, likely: Mapping[str, float], generator: np.random.Generator) -> Ranking:
+    """Draw the first gateway anew from other probabilities; the others follow as they stood.
+
+    Args:
+        ranked: with at least one candidate.
+        likely: probability of each candidate to be first, adding up to 1.
+        generator: source of the draw.
+    """
+    standing = sorted(
+        ranked.candidates, key=lambda each: (bool(each.unwell), each.failed_before, -_merit(each), each.gateway)
+    )
+    left, chosen = generator.random(), standing[0].gateway
+    for candidate in standing:
+        left -= likely[candidate.gateway]
+        if left < 0:
+            chosen = candidate.gateway
+            break
+    standing.sort(key=lambda each: each.gateway != chosen)
+    candidates = tuple(msgspec.structs.replace(each, propensity=likely[each.gateway]) for each in standing)
+    exploring = chosen != ranked.best and likely[chosen] < 1.0
+    return msgspec.structs.replace(ranked, candidates=candidates, exploring=exploring)
+
+
+def _merit(candidate: RankedCandidate) -> float:
+    return candidate.expected_success if candidate.value is None else candidate.value
+
+
 def ranking(
     gateways: Sequence[str],
     beliefs: Sequence[Belief],

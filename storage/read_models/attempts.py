@@ -93,6 +93,7 @@ class DecisionAdvice(msgspec.Struct, frozen=True, kw_only=True):
     allocation_version: str | None = None
     policy_version: str | None = None
     model_version: int | None = None
+    rule: str | None = None
     runner_up: str | None = None
     runner_up_needs: float | None = None
     valid_until: datetime | None = None

@@ -121,6 +121,7 @@ def _logged(
             country=request.get("country"),
             currency=request["currency"],
             amount_minor=request["amount_minor"],
+            bin=request.get("bin"),
         ),
         eligible=tuple(ranked["gateway"] for ranked in ranking),
         propensities=tuple(ranked["propensity"] for ranked in ranking),

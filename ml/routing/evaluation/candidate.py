@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import msgspec
@@ -9,8 +10,10 @@ import numpy as np
 from msgspec import Meta
 
 from ml.routing.context import Outcome
+from ml.routing.eligibility import Eligibility
 from ml.routing.evaluation.logged import LoggedDecision
 from ml.routing.policies import POLICIES, PolicySettings
+from ml.routing.rules import Commitment, Rule, RuleSet, preference_of, with_floors
 
 Parameter = int | float | Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=50)]
 
@@ -21,10 +24,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         policy: name of a routing policy.
         parameters: settings of the router by name, as an experiment arm may set them.
+        rules: as in the rules file, which is a candidate itself; they stand above the policy.
+        commitments: as there; not judged, because what they ask for depends on a whole day or month.
     """
 
-    policy: str
+    policy: str = "adaptive"
     parameters: dict[str, Parameter] = {}
+    rules: Annotated[list[Rule], Meta(max_length=200)] = []
+    commitments: Annotated[list[Commitment], Meta(max_length=50)] = []
 
 
 class CandidateRefused(ValueError):
@@ -44,6 +51,8 @@ class JudgedPolicy:
     Args:
         candidate: what to judge.
         seed: of all its randomness.
+    Attributes:
+        by_rule: decisions that rules touched, by what they did.
     Raises: CandidateRefused: there is no such policy or parameter, or a value does not fit.
     """
 
@@ -69,11 +78,28 @@ class JudgedPolicy:
             self._policy = POLICIES[candidate.policy](settings, np.random.default_rng(seed))
         except ValueError as error:
             raise CandidateRefused("$.parameters", str(error)) from None
+        self._rules = RuleSet(rules=candidate.rules)
+        self.by_rule: Counter[str] = Counter()
 
     def shares(self, decision: LoggedDecision) -> dict[str, float]:
-        """The probability with which each gateway would have been put first."""
-        ranking = self._policy.rank(decision.context, decision.eligible, decision.at)
-        return {ranked.gateway: ranked.propensity for ranked in ranking.candidates}
+        """The probability with which each gateway would have been put first; all 0 where rules leave none."""
+        may = Eligibility(candidates=decision.eligible, excluded=())
+        ruled = self._rules.on(decision.context, may)
+        candidates = ruled.may.candidates
+        if len(candidates) < len(decision.eligible):
+            self.by_rule["kept from a gateway"] += 1
+        if not candidates:
+            self.by_rule["left without any gateway"] += 1
+            return dict.fromkeys(decision.eligible, 0.0)
+        if ruled.decider is not None:
+            self.by_rule[f"decided by {ruled.decider.name}"] += 1
+            shares = preference_of(ruled.decider, candidates, None)[2]
+        else:
+            ranking = self._policy.rank(decision.context, candidates, decision.at)
+            by_name = {ranked.gateway: ranked.propensity for ranked in ranking.candidates}
+            shares = [by_name[name] for name in candidates]
+        shares = with_floors(shares, candidates, ruled.floors)
+        return dict.fromkeys(decision.eligible, 0.0) | dict(zip(candidates, shares, strict=True))
 
     def learn(self, decision: LoggedDecision) -> None:
         """Take in an outcome that has become known."""

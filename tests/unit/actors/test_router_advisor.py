@@ -32,6 +32,7 @@ from ml.experiments.design import Arm, Experiment
 from ml.routing.eligibility import GatewayTerms
 from ml.routing.policies import PolicySettings
 from ml.routing.reliability import FIELDS, Cell, Reliability, ReliabilityModel, Traits, Trees, columns_of
+from ml.routing.rules import Commitment, Condition, Rule, RuleSet
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 SETTINGS = PolicySettings(memory_half_life_s=43_200, exploration_floor=0.0, canary_share=0.02, draws=64, cells_max=1000)
@@ -511,3 +512,55 @@ def test_an_override_is_held_and_dropped_as_the_store_says_although_nobody_told(
     assert worker.override_held(NOW) == "ovr_1"
     worker.heed_override(None, "ovr_1", NOW)
     assert worker.override_held(NOW) is None
+
+
+def test_a_rule_decides_instead_of_the_policy_and_outside_of_experiments() -> None:
+    """The decision names it, no arm is charged with it, and what it leaves out says so."""
+    worker = knowing(advisor())
+    tell(worker, PUBLISHED)
+    worker.put_rules_in_force(
+        RuleSet(
+            rules=[
+                Rule(name="small_first_to_alpha", when=Condition(amount_minor_max=1_000), order=["alpha", "bravo"]),
+                Rule(name="large_not_bravo", when=Condition(amount_minor_min=90_000), never=["bravo"]),
+            ]
+        ),
+        {},
+        NOW,
+    )
+    small = worker.advise(request(1, amount_minor=900), NOW)
+    assert [ranked.gateway for ranked in small.ranking] == ["alpha", "bravo"]
+    assert (small.policy, small.rule, small.arm) == ("rules", "small_first_to_alpha", None)
+    assert small.policy_version is not None
+    assert small.policy_version.startswith("rules-")
+    assert small.reason.startswith("rule 'small_first_to_alpha' orders such payments; alpha: ")
+    large = worker.advise(request(2, amount_minor=90_000), NOW)
+    assert [ranked.gateway for ranked in large.ranking] == ["alpha"]
+    assert (large.policy, large.rule) == ("adaptive", None)
+    assert large.arm is not None
+    excluded = {each.gateway: each.reason for each in large.excluded}
+    assert excluded["bravo"] == "is not for such payments by rule 'large_not_bravo'"
+    tell(worker, override("bravo"))
+    assert worker.advise(request(3, amount_minor=900), NOW).ranking[0].gateway == "bravo"
+    assert [each.gateway for each in worker.advise(request(4, amount_minor=90_000), NOW).ranking] == ["alpha"]
+
+
+def test_a_promised_gateway_gets_what_it_still_needs() -> None:
+    """Counted from what the store says, and from every first attempt that is recorded since."""
+    worker = knowing(advisor())
+    rules = RuleSet(commitments=[Commitment(gateway="alpha", payments=1_000, per="day")])
+    worker.put_rules_in_force(rules, {"day": {"bravo": 1_000}}, NOW)
+    owing = first_choices(worker, 400)
+    assert 150 < owing.count("alpha") < 260  # at noon: as many are to come as there were, half of them at most
+    recorded = attempts("succeeded", "alpha", 800) + attempts("failed", "alpha", 200)
+    tell(worker, batch(recorded, "batch_kept"))
+    kept = [worker.advise(request(n), NOW + timedelta(seconds=2)).ranking[0].gateway for n in range(9000, 9100)]
+    assert kept.count("alpha") <= 5
+
+
+def test_no_rules_change_nothing() -> None:
+    """The same payments get the same answers as from a router that never heard of rules."""
+    one, other = knowing(advisor(3)), knowing(advisor(3))
+    other.put_rules_in_force(RuleSet(), {}, NOW)
+    for number in range(100):
+        assert one.advise(request(number), NOW).ranking == other.advise(request(number), NOW).ranking

@@ -1,0 +1,156 @@
+"""Puts the router advisor together with its loop and with what it reads from the store and from files."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import structlog
+
+from actors.pulse import Pulse, utc_now
+from actors.reliability_serving import ServingReliability
+from actors.responder import Responder
+from actors.router_advisor import EvidenceMinute, RouterAdvisor
+from actors.routing_rules import RulesFile
+from config.errors import ConfigError
+from config.gateways import load_gateways
+from config.settings import RoutingSettings, Settings, resolved
+from ml.routing.commitments import period_of
+from ml.routing.eligibility import GatewayTerms
+from ml.routing.policies import POLICIES, PolicySettings
+from ml.routing.rules import RuleSet
+from ml.routing.worth import Fees
+from storage.anomalies import open_anomalies
+from storage.database import Database, Document
+from storage.experiments import last_allocation
+from storage.gateway_pauses import pauses_not_over
+from storage.rollups import count_first_attempts, read_minutes
+from storage.routing_overrides import override_in_force
+
+log = structlog.get_logger(__name__)
+
+
+def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Responder:
+    """Make the router advisor and its loop, which starts from the store.
+
+    Raises: ConfigError: the gateways file, the rules file or the default policy does not fit.
+    """
+    chosen = settings.routing
+    if chosen.default_policy not in POLICIES:
+        raise ConfigError(
+            "routing.default_policy", f"{chosen.default_policy!r} is no policy; known: {', '.join(POLICIES)}"
+        )
+    terms = gateway_terms(settings)
+    advisor = RouterAdvisor(
+        terms,
+        _policy_settings(chosen),
+        default_policy=chosen.default_policy,
+        generator=np.random.default_rng(),  # seeded by the machine: two replicas must not explore in step
+        rise_max=chosen.moved_share_max,
+    )
+    upkeep = _Upkeep(advisor, database, chosen, RulesFile(resolved(chosen.rules_path), terms), pulse)
+    return Responder(advisor, upkeep.start, upkeep.refresh, database, settings.runner, pulse)
+
+
+def gateway_terms(settings: Settings) -> dict[str, GatewayTerms]:
+    """What each gateway takes and costs, as routing sees it.
+
+    Raises: ConfigError: the gateways file does not fit.
+    """
+    return {
+        gateway.name: GatewayTerms(
+            methods=frozenset(gateway.methods),
+            currencies=frozenset(gateway.currencies),
+            countries=frozenset(gateway.countries),
+            fees=Fees(
+                fixed_success=gateway.fee.fixed_success,
+                fixed_failure=gateway.fee.fixed_failure,
+                bps_success=gateway.fee.bps_success,
+            ),
+        )
+        for gateway in load_gateways(resolved(settings.gateways.path)).values()
+    }
+
+
+class _Upkeep:
+    """Keeps a router up to what the store and its files say.
+
+    Raises: ConfigError: the rules file does not fit.
+    """
+
+    def __init__(
+        self, advisor: RouterAdvisor, database: Database, chosen: RoutingSettings, file: RulesFile, pulse: Pulse
+    ) -> None:
+        self._advisor = advisor
+        self._database = database
+        self._warm_start = timedelta(minutes=chosen.warm_start_minutes)
+        self._file = file
+        self._pulse = pulse
+        self._serving = ServingReliability(database)
+        found = file.poll()
+        if isinstance(found, ConfigError):
+            raise found
+        self._rules = found or RuleSet()
+        self._in_force: RuleSet | None = None
+
+    async def start(self) -> None:
+        """Replace everything that was learned by what the store holds."""
+        now = utc_now()
+        await self._serving.refresh()
+        minutes = [
+            _evidence_minute(document) async for document in read_minutes(self._database, now - self._warm_start)
+        ]
+        anomalies, allocation = await open_anomalies(self._database), await last_allocation(self._database)
+        pauses, override = await pauses_not_over(self._database, now), await override_in_force(self._database, now)
+        self._advisor.warm_start(minutes, anomalies, allocation, now, pauses, override, self._serving.model)
+        await self._put_rules_in_force()
+
+    async def refresh(self) -> None:
+        """Notice other rules, another model, and an operator's order that nobody told of."""
+        found = self._file.poll()
+        if isinstance(found, ConfigError):
+            log.error("rules_refused", reason=str(found))
+            self._pulse.note_error(f"the routing rules have a mistake, those before stay in force: {found}")
+        elif found is not None:
+            self._rules = found
+        if self._in_force is not self._rules:  # also when the store did not answer the last time
+            await self._put_rules_in_force()
+        if await self._serving.refresh():
+            self._advisor.serve(self._serving.model)
+        held = self._advisor.override_held(utc_now())
+        self._advisor.heed_override(await override_in_force(self._database, utc_now()), held, utc_now())
+
+    async def _put_rules_in_force(self) -> None:
+        now, rules = utc_now(), self._rules
+        lengths = dict.fromkeys(each.per for each in rules.commitments)
+        counts: dict[str, dict[str, int]] = {}
+        for per in lengths:
+            counts[per] = await count_first_attempts(self._database, period_of(now, per)[0])
+        self._advisor.put_rules_in_force(rules, counts, now)
+        self._in_force = rules
+        log.info("rules_in_force", version=rules.version, rules=len(rules.rules))
+
+
+def _policy_settings(chosen: RoutingSettings) -> PolicySettings:
+    return PolicySettings(
+        memory_half_life_s=chosen.memory_half_life_s,
+        recent_half_life_s=chosen.recent_half_life_s,
+        exploration_floor=chosen.exploration_floor,
+        exploration_cost_max=chosen.exploration_cost_max,
+        boldness=chosen.boldness,
+        canary_share=chosen.canary_share,
+        draws=chosen.draws,
+        cells_max=chosen.cells_max,
+        margin_share=chosen.margin_share,
+    )
+
+
+def _evidence_minute(document: Document) -> EvidenceMinute:
+    return EvidenceMinute(
+        minute=document["minute"].timestamp(),
+        gateway=document["gateway"],
+        method=document["method"],
+        issuer=document["issuer"],
+        succeeded=document.get("succeeded", 0),
+        failed=document.get("failed", 0) + document.get("reversed", 0),
+    )
