@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from config.settings import Settings
 from messaging.client import RoutingClient
-from messaging.contracts import RouteRequested
+from messaging.contracts import RouteRequested, RoutingOverride
 from messaging.errors import MessageMalformed
+from storage.audit import audit_entry
 from storage.database import Database
+from storage.routing_overrides import record_override
 from tests.conftest import eventually
 from tests.factories import report, request
 from tests.integration.line import head_of_line, opened, running, say
@@ -134,3 +138,46 @@ async def test_the_router_learns_from_the_line_and_after_a_restart(settings: Set
         ranked = {item.gateway: item.expected_success for item in route.decision.ranking}
         assert ranked["echo"] > 0.85
         assert ranked["alpha"] < 0.2
+
+
+async def test_the_router_follows_its_rules_file_and_the_store_without_being_told(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed file is in force a little later, a mistake changes nothing, an override nobody told of holds."""
+    monkeypatch.setattr("actors.responder.REFRESH_S", 0.1)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules:\n  - {name: to_echo, order: [echo, alpha]}\n")
+    routing = msgspec.structs.replace(settings.routing, rules_path=str(rules))
+    async with routed(msgspec.structs.replace(settings, routing=routing), "router_advisor") as (client, database):
+        numbers = count(1)
+
+        async def first() -> tuple[str, str | None]:
+            route = await client.route(fresh(next(numbers)), timeout_ms=1_000)
+            assert route.decision is not None
+            return route.gateways[0], route.decision.rule
+
+        assert await first() == ("echo", "to_echo")
+        rules.write_text("rules:\n  - {name: to_delta, order: [delta]}\n")
+
+        async def follows() -> bool:
+            return await first() == ("delta", "to_delta")
+
+        await eventually(follows)
+        rules.write_text("rules:\n  - {name: to_nobody, order: [nobody]}\n")
+
+        async def complains() -> bool:
+            beat = await database["heartbeats"].find_one({"stage": "router_advisor"})
+            return "nobody" in str(beat)
+
+        await eventually(complains, within_s=20)
+        assert await first() == ("delta", "to_delta")
+        order = RoutingOverride(
+            override_id="ovr_1", order=["bravo"], starts_at=datetime.now(UTC), ends_at=None, who="olga", reason="untold"
+        )
+        entry = audit_entry(datetime.now(UTC), who="olga", what="routing.overridden", subject="routing")
+        await record_override(database, order, entry)
+
+        async def overridden() -> bool:
+            return (await first())[0] == "bravo"
+
+        await eventually(overridden)
