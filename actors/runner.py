@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -35,6 +35,7 @@ from messaging.line import Outgoing, declare_line, publish
 from messaging.topology import LINE, Stage
 from storage.database import Database
 from storage.errors import StoreConflict, StoreError, StoreUnavailable
+from storage.heartbeats import is_alone
 from storage.outbox import left_behind, mark_published
 from storage.rejections import Rejection, body_digest, count_rejections
 
@@ -47,6 +48,13 @@ transactionLifetimeLimitSeconds says otherwise; what conflicts waits so long."""
 CONFLICT_PAUSE_S_MAX: Final = 1.0
 STORE_PAUSE_S: Final = 0.5
 PUBLISH_PAUSE_S: Final = 0.5
+STOOD_BY_S: Final = 2.0
+"""Of the replicas of some stages one works and hears everything (single active consumer). One that heard nothing for so
+long after its start stood by, or had nothing to hear, which costs it one more start."""
+
+BEATS_MISSED: Final = 3
+"""Heartbeats that another replica may miss before it is thought to be gone."""
+
 SWEEP_EVERY_S: Final = 5.0
 
 
@@ -104,6 +112,7 @@ class Runner:
         self._channel: Channel | None = None
         self._under_way: deque[_Batch] = deque()
         self._begun = 0
+        self._stands_by_since: float | None = None
 
     async def run(self, connection: Connection, stopping: asyncio.Event) -> None:
         """Work until ``stopping`` is set; the batch under way is finished, unless store or broker do not take it.
@@ -115,6 +124,7 @@ class Runner:
         counting = await connection.channel(confirms=False)
         await declare_line(channel)
         await self._wiring.start()
+        self._stands_by_since = time.monotonic() if self._stage.single_active else None
         beating = asyncio.create_task(
             self._pulse.go_on(
                 self._settings.heartbeat_s, lambda: self._pulse.look_at(connection, counting, self._stage.name)
@@ -138,6 +148,8 @@ class Runner:
         shelves = self._wiring.shelves
         oldest = self._under_way[0].rejected if self._under_way else None
         deliveries = await taking.batch(self._next_tick - time.monotonic(), or_until=oldest)
+        if deliveries and self._stands_by_since is not None:
+            await self._take_over(time.monotonic() - self._stands_by_since)
         if any(delivery.deliveries_before >= CAREFUL_FROM for delivery in deliveries):
             await self._settle_down_to(0, channel)
             for delivery in deliveries:  # one may kill this process: what was done before it must not die with it
@@ -152,6 +164,13 @@ class Runner:
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_EVERY_S
             await self._sweep(channel)
+
+    async def _take_over(self, stood_by_s: float) -> None:
+        """Begin to work: what another replica did while this one stood by, its memory does not know."""
+        if stood_by_s > STOOD_BY_S:
+            log.info("takes_over", stage=self._stage.name, stood_by_s=round(stood_by_s, 1))
+            await self._patiently(self._wiring.start)
+        self._stands_by_since = None
 
     # --- one batch ---------------------------------------------------------------------------------------------------
 
@@ -292,6 +311,8 @@ class Runner:
 
     async def _tick(self, channel: Channel) -> None:
         now = utc_now()
+        if self._stands_by_since is not None and not await self._is_alone(now):
+            return  # it hears nothing because another one does: silence is no news
         if self._wiring.source is not None:
             for item in self._wiring.source(now):
                 if isinstance(item, str):
@@ -306,6 +327,14 @@ class Runner:
             except StoreConflict as conflict:
                 log.info("conflict", stage=self._stage.name, reason=str(conflict))
                 await self._wiring.start()
+
+    async def _is_alone(self, now: datetime) -> bool:
+        age_max = timedelta(seconds=BEATS_MISSED * self._settings.heartbeat_s)
+        instance = self._pulse.beat.instance
+        try:
+            return await is_alone(self._database, self._stage.name, instance, now, age_max=age_max)
+        except StoreError:
+            return False
 
     async def _sweep(self, channel: Channel) -> None:
         """Publish what a replica of this stage stored and did not live to publish."""

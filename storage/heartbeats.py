@@ -53,5 +53,12 @@ async def is_alive(
         return await database["heartbeats"].find_one(query, {"_id": True}) is not None
 
 
+async def is_alone(database: Database, stage: str, instance: str, now: datetime, *, age_max: timedelta) -> bool:
+    """Tell whether no other process of a stage gave a heartbeat lately."""
+    query = {"stage": stage, "_id": {"$ne": instance}, "at": {"$gte": now - age_max}}
+    with translated():
+        return await database["heartbeats"].find_one(query, {"_id": True}) is None
+
+
 def _known(document: Document) -> Document:
     return {name: value for name, value in document.items() if name in Heartbeat.__struct_fields__}

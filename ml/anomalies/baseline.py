@@ -43,7 +43,14 @@ VARIANCE_MIN: Final = 0.02
 LOG_RATE_MAX: Final = -0.02
 REFIT_GROWTH: Final = 1.25
 REFIT_S: Final = 1800.0
-"""Effects are fitted again when a quarter more was learnt, or after half an hour; they hardly move any more."""
+GROWN: Final = 200_000
+"""Effects are fitted again when a quarter more was heard, and, beyond so many attempts, every half hour: they hardly
+move any more."""
+ATTEMPTS_LEARNT_MIN: Final = 600
+LEARNT_S_MIN: Final = 12.0
+"""Nothing is judged before so much time was learnt: busy traffic brings many attempts before its slow answers come."""
+UNKNOWN_DEVIATION: Final = 1e3
+"""Of the logarithm of amounts before any were heard: none is small, and none is strange."""
 SWEEPS_FIRST: Final = 12
 SWEEPS: Final = 2
 HOUR_DOUBT_S: Final = 7200.0
@@ -77,6 +84,17 @@ class Baseline:
         self._base: tuple[Floats, Floats] | None = None
         self._information = np.zeros((segments_max, COUNTED + 2))
         self.attempts_learnt = 0.0
+        self._lived = self._lived_s = self._fitted_lived = 0.0
+        self._fitted_alive = False
+
+    @property
+    def has_lived(self) -> bool:
+        """Whether enough was heard since the start to know what no stored sums tell: amounts, faults, retries."""
+        return self._lived >= ATTEMPTS_LEARNT_MIN and self._lived_s >= LEARNT_S_MIN
+
+    def begin_to_live(self) -> None:
+        """What is learnt from here on was heard, not read."""
+        self._lived = self._lived_s = self._fitted_lived = 0.0
 
     def learn(self, table: SegmentTable, sums: Floats, *, at: float, seconds: float, exposed: Floats) -> None:
         """Take in some seconds.
@@ -96,16 +114,18 @@ class Baseline:
         left_out = self._heard[:size][exposed <= 0]
         self._heard = self._heard * fading + seconds
         self._heard[:size][exposed <= 0] = left_out
-        self.attempts_learnt += float((sums[:, SETTLED] * exposed).sum())
+        learnt = float((sums[:, SETTLED] * exposed).sum())
+        self.attempts_learnt += learnt
+        self._lived += learnt
+        self._lived_s += seconds
         if self._fitted_attempts > 0:
             self.learn_hour(table, sums * exposed[:, None], at, seconds)
 
     def due(self, at: float) -> bool:
         """Whether the effects should be fitted anew."""
-        grown = self.attempts_learnt > self._fitted_attempts * REFIT_GROWTH + 50
-        return (
-            self._fitted_attempts == 0 or (grown and self.attempts_learnt < 200_000) or at - self._fitted_at >= REFIT_S
-        )
+        grown = self._lived > self._fitted_lived * REFIT_GROWTH + 50 and self._lived < GROWN
+        awake = self.has_lived and not self._fitted_alive
+        return self._fitted_attempts == 0 or grown or awake or at - self._fitted_at >= REFIT_S
 
     def refit(self, table: SegmentTable, at: float) -> None:
         """Fit effects and curves to what was learnt."""
@@ -117,6 +137,7 @@ class Baseline:
         self._information[: len(table.segments)] = np.concatenate((known, means), axis=1)
         self._variance = self._pooled_variance(table, sums)
         self._fitted_at, self._fitted_attempts = at, self.attempts_learnt
+        self._fitted_lived, self._fitted_alive = self._lived, self.has_lived
         if before is not None:
             self._follow(table, before)
         self.seasons.solve(table)
@@ -129,6 +150,8 @@ class Baseline:
         rate = np.minimum(rate * np.exp(added[:, :COUNTED]), 0.97)
         deviation = [self._deviation(sums, kind, mean[:, kind]) for kind in (0, 1)]
         mean = mean + added[:, COUNTED:]
+        if not self.has_lived:
+            deviation[1] = np.full_like(deviation[1], UNKNOWN_DEVIATION)
         usual = sums[:, ORDERS] / self._heard_s(table)
         return Normal(rate, mean[:, 0], deviation[0], mean[:, 1], deviation[1], usual)
 

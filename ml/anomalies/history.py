@@ -64,6 +64,7 @@ def replay(ledger: Ledger, cells: Iterable[HistoryCell], findings: Sequence[Find
         ledger.baseline.learn(ledger.table, sums, at=at + lasted / 2, seconds=lasted, exposed=exposed)
         if exposed.all():
             ledger.clock.learn(at + lasted / 2, lasted, float(sums[:, ORDERS].sum()))
+    ledger.baseline.begin_to_live()
     if times:
         ledger.baseline.refit(ledger.table, now)
         for at, seconds in times:

@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ml.anomalies.baseline import Baseline
+from ml.anomalies.baseline import ATTEMPTS_LEARNT_MIN, LEARNT_S_MIN, Baseline
 from ml.anomalies.blocks import Block, Blocks
-from ml.anomalies.channels import CHANNELS, COUNTED, FAILED, LATENCY, RETRIES, REVERSALS, VOLUME
+from ml.anomalies.channels import CHANNELS, COUNTED, FAILED, LATENCY, RETRIES, REVERSALS, SILENCE, VOLUME
 from ml.anomalies.counting import (
     FAILED_HITS,
     HITS,
@@ -41,9 +41,8 @@ LAG_DOUBT_HITS: Final = 2.0
 LAG_DOUBT: Final = 1.5
 LAG_DOUBT_S: Final = 1200.0
 """In the first minutes the retries of what failed have not come yet, so how many there are is not known."""
-ATTEMPTS_LEARNT_MIN: Final = 600
-LEARNT_S_MIN: Final = 12.0
-"""Nothing is judged before so much time was learnt: busy traffic brings many attempts before its slow answers come."""
+TAUGHT: Final = np.isin(np.arange(len(CHANNELS)), (FAILED, LATENCY, VOLUME, SILENCE))
+"""Channels of which stored sums say what is normal; the others wait after a start until enough was heard."""
 LEARN_AFTER_S: Final = 600.0
 """What is counted is learnt from so much later, when trouble in it would have been noticed; at first, sooner."""
 ROOM: Final = 0.9
@@ -134,7 +133,7 @@ class Ledger:
             scale=np.exp(DOUBTS * doubt[:COUNTED] + margin),
             margin=DOUBTS * doubt[COUNTED:] + margin,
             lagged=np.stack(lagged),
-            watched=watched.channels,
+            watched=watched.channels if self.baseline.has_lived else watched.channels & TAUGHT[:, None],
             dispersion=self.dispersion,
             orders_per_s=self.clock.expected(at),
             recent_per_s=self.clock.recent(),

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from actors.anomaly_watcher import BATCHES_REMEMBERED, AnomalyWatcher
 from actors.failure_classifier import FailureClassifier
@@ -285,3 +286,17 @@ def test_windows_of_the_settings_hide_what_they_explain_only_while_they_last():
     assert [message.anomaly.segment for message in told if isinstance(message, AnomalyOpened)] == [
         Segment(gateway="delta")
     ]
+
+
+@pytest.mark.parametrize("amount_minor", [300, 1_000, 5_000_000])
+def test_a_restart_does_not_take_a_shops_usual_amounts_for_strange(amount_minor: int) -> None:
+    """Stored sums do not tell amounts; until enough were heard, none is small, and nobody tries out cards."""
+    worker, shop = watcher(), Shop(3)
+    worker.warm_start(history(), [], BEGIN)
+    told = []
+    for _ in range(180):
+        batch = shop.batch()
+        same = [msgspec.structs.replace(attempt, amount_minor=amount_minor) for attempt in batch.attempts]
+        told += list(worker.handle([msgspec.structs.replace(batch, attempts=same)], shop.now))
+        told += list(worker.tick(shop.now))
+    assert told == []
