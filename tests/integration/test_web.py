@@ -20,6 +20,7 @@ from config.settings import load_settings
 from messaging.contracts import Anomaly, Segment
 from storage.anomalies import record_anomalies
 from storage.database import Database, declare
+from storage.rollups import minute_of
 from tests.conftest import eventually
 from tests.web_documents import HOSTILE, STORY, fill
 from web.app import make_app
@@ -255,6 +256,41 @@ async def test_an_anomaly_names_earlier_ones_like_it(operator: Web) -> None:
     assert "well again" in page
     assert "None is stored" in await (await operator.get("/anomalies/anm_1")).text()
     assert (await operator.get("/api/v1/anomalies/nobody/similar")).status == 404
+
+
+async def test_an_anomaly_says_what_routing_around_it_brought(operator: Web) -> None:
+    """The REST interface and the page tell the same, from the stored sums; where there is no answer, they say why."""
+    database, now = database_of(operator), datetime.now(UTC)
+    start = minute_of(now) - timedelta(minutes=10)
+
+    def told(name: str, segment: Segment) -> Anomaly:
+        return Anomaly(
+            anomaly_id=name, segment=segment, signal="success_rate", severity="major", started_at=start,
+            detected_at=start, updated_at=start, observed=0.1, expected=0.9, expected_low=0.88, expected_high=0.92,
+            attempts_seen=90, score=30.0,
+        )  # fmt: skip
+
+    def minute(at: datetime, gateway: str, made: int, succeeded: int) -> dict[str, Any]:
+        key = {"minute": at, "gateway": gateway, "method": "card", "issuer": "kite_bank", "currency": "INR", "slot": 1}
+        return {"_id": key, **key, "attempts": made, "first_attempts": made, "first_succeeded": succeeded,
+                "succeeded": succeeded, "failed": made - succeeded, "amount_minor": 100 * made}  # fmt: skip
+
+    before = start - timedelta(minutes=30)
+    rows = [minute(before, "alpha", 300, 270), minute(before, "bravo", 700, 630)]
+    rows += [minute(start, "alpha", 20, 2), minute(start + timedelta(minutes=1), "bravo", 980, 882)]
+    await database["attempt_rollups"].insert_many(rows)
+    stored = [told("anm_1", Segment(gateway="alpha")), told("anm_2", Segment(issuer="kite_bank")),
+              told("anm_3", Segment(gateway="alpha", network="visa"))]  # fmt: skip
+    await record_anomalies(database, stored, [], now=now)
+    answer = await (await operator.get("/api/v1/anomalies/anm_1/saved")).json()
+    assert (answer["moved"], answer["currency"], answer["why_not"]) == (280, "INR", None)
+    assert answer["payments"]["estimate"] == pytest.approx(280 * 0.8)
+    page = await (await operator.get("/anomalies/anm_1")).text()
+    assert "What routing around it brought" in page
+    assert "224</span> payments saved" in page
+    assert "nowhere else to go" in await (await operator.get("/anomalies/anm_2")).text()
+    assert "not kept by network" in await (await operator.get("/anomalies/anm_3")).text()
+    assert (await operator.get("/api/v1/anomalies/nobody/saved")).status == 404
 
 
 async def test_payments_are_filtered_and_paged(operator: Web) -> None:

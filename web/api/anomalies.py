@@ -14,6 +14,7 @@ from messaging.errors import MessagingError
 from storage.anomaly_notes import AnomalyNote, Comment, change_note, read_notes
 from storage.audit import audit_entry
 from storage.read_models.anomalies import find_anomaly, read_similar
+from storage.read_models.anomaly_saved import Saved, read_saved
 from storage.users import find_user
 from web.api.operation import Body, Call, Operation, Params, Problem
 from web.keys import HEAD
@@ -103,6 +104,11 @@ async def similar(call: Call, params: AnomalyParams) -> AnomaliesSimilar:
     found = await read_similar(call.database, await _found(call, params))
     notes = await read_notes(call.database, [one.anomaly_id for one in found])
     return AnomaliesSimilar(items=[AnomalyShown(anomaly=one, note=notes.get(one.anomaly_id)) for one in found])
+
+
+async def saved(call: Call, params: AnomalyParams) -> Saved:
+    """What routing around it brought: payments that left its gateway and succeeded elsewhere, with an interval."""
+    return await read_saved(call.database, await _found(call, params), datetime.now(UTC))
 
 
 async def acknowledge(call: Call, params: AnomalyParams, body: Acknowledgement) -> AnomalyNote:
@@ -219,6 +225,14 @@ OPERATIONS = (
         similar,
         AnomalyParams,
         answer=AnomaliesSimilar,
+        problems=(404,),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/anomalies/{anomaly_id}/saved",
+        saved,
+        AnomalyParams,
+        answer=Saved,
         problems=(404,),
     ),
     _write("acknowledge", acknowledge, Acknowledgement),

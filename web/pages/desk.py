@@ -8,7 +8,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from storage.models import list_models
-from web.api.anomalies import AnomalyParams, anomaly, similar
+from web.api.anomalies import AnomalyParams, anomaly, saved, similar
 from web.api.dead_letters import QUEUES, SHOWN_MAX, QueueParams, letters
 from web.api.operation import Call, Problem
 from web.keys import DATABASE
@@ -24,7 +24,9 @@ async def one_anomaly(request: web.Request) -> web.Response:
     params = AnomalyParams(anomaly_id=request.match_info["anomaly_id"][:80])
     shown = await _or_error(anomaly(Call(request), params))
     alike = await _or_error(similar(Call(request), params))
-    return page(request, "anomaly.html", {"anomaly": shown.anomaly, "note": shown.note, "similar": alike.items})
+    brought = await _or_error(saved(Call(request), params))
+    context = {"anomaly": shown.anomaly, "note": shown.note, "similar": alike.items, "saved": brought}
+    return page(request, "anomaly.html", context)
 
 
 async def models(request: web.Request) -> web.Response:
