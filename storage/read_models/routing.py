@@ -13,6 +13,7 @@ from storage.errors import translated
 from storage.read_models.attempts import Decision
 from storage.read_models.gateways import GatewayTraffic, read_gateways
 from storage.read_models.measures import QUERY_MS_MAX, WINDOW_MINUTES, Rate, minutes_ago, rate_of, read_as
+from storage.read_models.routing_spend import Decider, Spend, read_spend
 
 DECISIONS_SHOWN: Final = 20
 PAIRS_MAX: Final = 2_000
@@ -49,17 +50,20 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     expectations: list[Expectation]
     gateways: list[GatewayTraffic]
     latest: list[Decision]
+    deciders: list[Decider]
+    spend: list[Spend]
 
 
 async def read_routing(database: Database, now: datetime) -> Routing:
     """Shares, expectations against outcomes, and the latest decisions."""
     since = minutes_ago(now, WINDOW_MINUTES - 1)
     with translated():
-        choices, pairs, gateways, latest = await asyncio.gather(
+        choices, pairs, gateways, latest, spent = await asyncio.gather(
             _choices(database, since),
             _pairs(database, since),
             read_gateways(database, now),
             database["decisions"].find().sort("decided_at", -1).limit(DECISIONS_SHOWN).to_list(),
+            read_spend(database, since),
         )
     total = sum(row["decisions"] for row in choices)
     return Routing(
@@ -84,6 +88,8 @@ async def read_routing(database: Database, now: datetime) -> Routing:
         ],
         gateways=gateways,
         latest=[read_as(document, Decision, "decisions") for document in latest],
+        deciders=spent.deciders,
+        spend=spent.spend,
     )
 
 

@@ -40,6 +40,7 @@ async def routing(request: web.Request) -> web.Response:
         "routing": await routing_of(request),
         "override": await override_in_force(request.app[DATABASE], datetime.now(UTC)),
         "configured": [*request.app[GATEWAYS]],
+        "rules_path": request.app[SETTINGS].routing.rules_path,
     }
     return page(request, "routing.html", context)
 
