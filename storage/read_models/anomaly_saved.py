@@ -12,6 +12,7 @@ from ml.experiments.intervals import Interval, Proportion, newcombe_interval
 from storage.database import Database
 from storage.errors import translated
 from storage.read_models.measures import QUERY_MS_MAX, Rate, rate_of
+from storage.rollups import minute_of
 
 BEFORE: Final = timedelta(hours=1)
 """How long before the anomaly the usual share of its gateway is taken from."""
@@ -60,8 +61,11 @@ async def read_saved(database: Database, anomaly: Anomaly, now: datetime) -> Sav
         return Saved(why_not="It is not at one gateway, so there was nowhere else to go.")
     if segment.network is not None or segment.country is not None:
         return Saved(why_not="Sums are not kept by network or country, so it cannot be told for this segment.")
+    first = minute_of(anomaly.started_at)  # half well, half unwell: it is on neither side
     end = min(anomaly.closed_at or now, anomaly.started_at + LONGEST)
-    wanted: dict[str, Any] = {"minute": {"$gte": anomaly.started_at - BEFORE, "$lt": end}}
+    if anomaly.closed_at is not None:
+        end = minute_of(end)
+    wanted: dict[str, Any] = {"minute": {"$gte": anomaly.started_at - BEFORE, "$lt": end, "$ne": first}}
     wanted |= {name: value for name in ("method", "issuer") if (value := getattr(segment, name)) is not None}
     sums: dict[str, Any] = {
         "made": {"$sum": "$first_attempts"}, "succeeded": {"$sum": "$first_succeeded"},
@@ -69,9 +73,8 @@ async def read_saved(database: Database, anomaly: Anomaly, now: datetime) -> Sav
                                                                     ("succeeded", "failed", "reversed")]}},
         "amount": {"$sum": "$amount_minor"},
     }  # fmt: skip
-    begin = anomaly.started_at.replace(second=0, microsecond=0)
     key = {
-        "meanwhile": {"$gte": ["$minute", begin]},
+        "meanwhile": {"$gt": ["$minute", first]},
         "there": {"$eq": ["$gateway", segment.gateway]},
         "currency": "$currency",
     }
@@ -104,7 +107,7 @@ def saved_of(*, before: tuple[Side, Side], meanwhile: tuple[Side, Side], currenc
     there, elsewhere = meanwhile
     total, total_before = there.made + elsewhere.made, before[0].made + before[1].made
     if not total or not total_before:
-        return Saved(why_not="Not enough data yet: there were no payments, or none in the hour before.")
+        return Saved(why_not="Not enough data yet: no full minute with payments, or none in the hour before.")
     share_before = before[0].made / total_before
     known = Saved(
         moved=max(0, round(share_before * total) - there.made),

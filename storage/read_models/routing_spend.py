@@ -7,18 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
-from ml.experiments.intervals import Interval
 from storage.database import Database
 from storage.errors import translated
 from storage.read_models.measures import QUERY_MS_MAX
 
 DECISIONS_MAX: Final = 20_000
 """Decisions looked at, newest first."""
-
-QUANTILE: Final = 1.6448536269514722
-"""The intervals of a ranking hold 90 %."""
-
-SURE: Final = 1.959963984540054
 
 
 class Decider(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,16 +30,15 @@ class Spend(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         decisions: all of this currency.
         explored: those that put another gateway first than the best, to learn.
-        payments: how many more would have been expected to succeed at the best gateway; a 95 % interval, from the
-            router's own intervals. They are not independent, so their widths are added as they are.
+        payments: how many more of these the router expected to succeed at the best gateway.
         amount_minor: the same in money.
     """
 
     currency: str
     decisions: int
     explored: int
-    payments: Interval
-    amount_minor: Interval
+    payments: float
+    amount_minor: int
 
 
 class RoutingSpend(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,26 +66,15 @@ async def read_spend(database: Database, since: datetime) -> RoutingSpend:
         "first": {"$cond": [explored, first, None]},
         "best": {"$cond": [explored, best, None]},
     }
-    spread = {
-        "$sqrt": {
-            "$add": [
-                {"$pow": [{"$subtract": [f"${side}.success_high", f"${side}.success_low"]}, 2]}
-                for side in ("first", "best")
-            ]
-        }
-    }
     counted = {
         "lost": {"$cond": ["$explored", {"$subtract": ["$best.expected_success", "$first.expected_success"]}, 0]},
-        "wide": {"$cond": ["$explored", spread, 0]},
         "policy": 1, "rule": 1, "currency": 1, "amount": 1, "explored": 1,
     }  # fmt: skip
     sums = {
         "decisions": {"$sum": 1},
         "explored": {"$sum": {"$cond": ["$explored", 1, 0]}},
         "lost": {"$sum": "$lost"},
-        "wide": {"$sum": "$wide"},
         "amount": {"$sum": {"$multiply": ["$lost", "$amount"]}},
-        "amount_wide": {"$sum": {"$multiply": ["$wide", "$amount"]}},
     }
     key = {"policy": "$policy", "rule": "$rule", "currency": "$currency"}
     pipeline = [*newest, {"$project": taken}, {"$project": counted}, {"$group": {"_id": key, **sums}}]
@@ -109,7 +91,7 @@ def _added_up(rows: list[dict[str, Any]]) -> RoutingSpend:
         decider = row["_id"]["policy"], row["_id"].get("rule")
         deciders[decider] = deciders.get(decider, 0) + row["decisions"]
         known = by_currency.setdefault(row["_id"]["currency"], {})
-        for name in ("decisions", "explored", "lost", "wide", "amount", "amount_wide"):
+        for name in ("decisions", "explored", "lost", "amount"):
             known[name] = known.get(name, 0.0) + row[name]
     return RoutingSpend(
         deciders=[
@@ -121,15 +103,9 @@ def _added_up(rows: list[dict[str, Any]]) -> RoutingSpend:
                 currency=currency,
                 decisions=int(known["decisions"]),
                 explored=int(known["explored"]),
-                payments=_interval(known["lost"], known["wide"]),
-                amount_minor=_interval(known["amount"], known["amount_wide"]),
+                payments=known["lost"],
+                amount_minor=round(known["amount"]),
             )
             for currency, known in sorted(by_currency.items())
         ],
     )
-
-
-def _interval(estimate: float, width: float) -> Interval:
-    """Widths are of 90 % intervals, from end to end."""
-    half = width / 2 / QUANTILE * SURE
-    return Interval(estimate, estimate - half, estimate + half)

@@ -277,7 +277,8 @@ async def test_an_anomaly_says_what_routing_around_it_brought(operator: Web) -> 
 
     before = start - timedelta(minutes=30)
     rows = [minute(before, "alpha", 300, 270), minute(before, "bravo", 700, 630)]
-    rows += [minute(start, "alpha", 20, 2), minute(start + timedelta(minutes=1), "bravo", 980, 882)]
+    rows += [minute(start + timedelta(minutes=1), *row) for row in (("alpha", 20, 2), ("bravo", 980, 882))]
+    rows.append(minute(start, "alpha", 5_000, 5_000))  # the minute in which it began is on neither side
     await database["attempt_rollups"].insert_many(rows)
     stored = [told("anm_1", Segment(gateway="alpha")), told("anm_2", Segment(issuer="kite_bank")),
               told("anm_3", Segment(gateway="alpha", network="visa"))]  # fmt: skip
@@ -466,3 +467,33 @@ async def test_the_difference_names_its_arms_right_whatever_their_order(operator
     await fill(database_of(operator), datetime.now(UTC), attempts=5)
     text = await (await operator.get("/experiments")).text()
     assert 'adaptive \u2212 control: <span class="figure">+3.80 points</span>' in text
+
+
+async def test_the_routing_page_tells_who_decided_and_what_learning_costs(operator: Web) -> None:
+    """Counts by policy and rule, and what was given up where another gateway than the best was tried."""
+    database, now = database_of(operator), datetime.now(UTC)
+
+    def decision(number: int, policy: str, rule: str | None, *, exploring: bool) -> dict[str, Any]:
+        tried = {"gateway": "bravo", "expected_success": 0.7, "success_low": 0.6, "success_high": 0.8, "reason": "r",
+                 "propensity": 0.1}  # fmt: skip
+        best = tried | {"gateway": "alpha", "expected_success": 0.9, "propensity": 0.9}
+        advice = {"advised_at": now, "ranking": [tried, best] if exploring else [best, tried], "policy": policy,
+                  "reason": "r", "exploring": exploring} | ({"rule": rule} if rule else {})  # fmt: skip
+        asked = {"request_id": f"r{number}", "order_id": f"o{number}", "method": "card", "amount_minor": 10_000,
+                 "currency": "INR", "requested_at": now}  # fmt: skip
+        return {"_id": f"dec_{number}", "decided_at": now, "request": asked, "advice": advice}
+
+    rows = [decision(n, "adaptive", None, exploring=n < 5) for n in range(15)]
+    rows += [decision(n, "rules", "large_cards", exploring=False) for n in range(15, 20)]
+    await database["decisions"].insert_many(rows)
+    shown = await (await operator.get("/api/v1/routing")).json()
+    assert [(one["policy"], one["rule"], one["decisions"]) for one in shown["deciders"]] == [
+        ("adaptive", None, 15), ("rules", "large_cards", 5),
+    ]  # fmt: skip
+    (spend,) = shown["spend"]
+    assert (spend["currency"], spend["decisions"], spend["explored"]) == ("INR", 20, 5)
+    assert spend["payments"] == pytest.approx(5 * 0.2)
+    assert spend["amount_minor"] == 10_000
+    page = await (await operator.get("/routing")).text()
+    assert "large_cards" in page
+    assert "What learning costs" in page

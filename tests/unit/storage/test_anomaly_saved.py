@@ -25,8 +25,8 @@ def test_payments_that_moved_are_worth_the_difference_in_success() -> None:
 @pytest.mark.parametrize(
     ("before", "meanwhile", "words"),
     [
-        ((Side(), Side()), (Side(9, 1, 9), Side(90, 80, 90)), "no payments, or none in the hour before"),
-        (BEFORE, (Side(), Side()), "no payments"),
+        ((Side(), Side()), (Side(9, 1, 9), Side(90, 80, 90)), "none in the hour before"),
+        (BEFORE, (Side(), Side()), "no full minute with payments"),
         (BEFORE, (Side(400, 20, 400), Side(600, 540, 600)), "No payments moved away"),
         (BEFORE, (Side(3, 0, 3), Side(997, 900, 997)), "Not enough data yet: 3 settled there"),
     ],
