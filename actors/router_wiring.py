@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import numpy as np
 import structlog
 
@@ -62,11 +63,7 @@ def gateway_terms(settings: Settings) -> dict[str, GatewayTerms]:
             methods=frozenset(gateway.methods),
             currencies=frozenset(gateway.currencies),
             countries=frozenset(gateway.countries),
-            fees=Fees(
-                fixed_success=gateway.fee.fixed_success,
-                fixed_failure=gateway.fee.fixed_failure,
-                bps_success=gateway.fee.bps_success,
-            ),
+            fees=Fees(**msgspec.structs.asdict(gateway.fee)),
         )
         for gateway in load_gateways(resolved(settings.gateways.path)).values()
     }

@@ -7,6 +7,7 @@ from storage.read_models.failure_map import FailureMap
 from storage.read_models.failures import Failures
 from storage.read_models.gateways import Overview
 from storage.read_models.routing import Routing
+from storage.read_models.success_cost import SuccessCost
 from web.api.operation import Call, Operation
 from web.pages.reading import (
     SystemHealth,
@@ -16,6 +17,7 @@ from web.pages.reading import (
     health_of,
     overview_of,
     routing_of,
+    success_cost_of,
 )
 
 
@@ -32,6 +34,11 @@ async def failures(call: Call) -> Failures:
 async def failure_map(call: Call) -> FailureMap:
     """Authorization by gateway and issuer in the last hour, and the parts that moved since the hour before."""
     return await failure_map_of(call.request)
+
+
+async def success_cost(call: Call) -> SuccessCost:
+    """Success against fees, as the router expected both: what was done, and what other balances would have brought."""
+    return await success_cost_of(call.request)
 
 
 async def routing(call: Call) -> Routing:
@@ -53,6 +60,7 @@ OPERATIONS = (
     Operation("GET", "/api/v1/overview", overview, answer=Overview),
     Operation("GET", "/api/v1/failures", failures, answer=Failures),
     Operation("GET", "/api/v1/failures/map", failure_map, answer=FailureMap),
+    Operation("GET", "/api/v1/routing/success-cost", success_cost, answer=SuccessCost),
     Operation("GET", "/api/v1/routing", routing, answer=Routing, shared=True),
     Operation("GET", "/api/v1/experiments", experiments, answer=Experiments),
     Operation("GET", "/api/v1/health", health, answer=SystemHealth),

@@ -13,6 +13,7 @@ from ml.routing.policies import POLICIES
 from web.api.policies import BUSY
 from web.evaluating import Busy, JudgedLog
 from web.keys import EVALUATOR, GATEWAYS
+from web.pages.reading import success_cost_of
 from web.rendering import page
 
 DAYS: Final = (1, 7, 14, 31)
@@ -37,6 +38,7 @@ async def policies(request: web.Request) -> web.Response:
         "found": found,
         "has_answer": found is not None and isinstance(found.evaluation.result, Estimates),
         "problem": problem,
+        "frontier": await success_cost_of(request),
     }
     return page(request, "policies.html", context, status=status)
 

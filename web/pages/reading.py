@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 from aiohttp import web
 
+from ml.routing.worth import Fees
 from storage.read_models.anomalies import Anomalies, read_anomalies
 from storage.read_models.experiments import Experiments, read_experiments
 from storage.read_models.failure_map import FailureMap, read_failure_map
@@ -15,6 +16,7 @@ from storage.read_models.gateway_standing import GatewayStanding, read_standings
 from storage.read_models.gateways import Overview, read_overview
 from storage.read_models.health import Health, read_health
 from storage.read_models.routing import Routing, read_routing
+from storage.read_models.success_cost import SuccessCost, read_success_cost
 from web.keys import CLIENT, DATABASE, GATEWAYS, RECENT, SETTINGS, STARTED_AT, TRENDS
 from web.live_proxy import dashboard_answers
 
@@ -55,6 +57,13 @@ async def routing_of(request: web.Request) -> Routing:
     """The router's work."""
     database = request.app[DATABASE]
     return await request.app[TRENDS].get("routing", lambda: read_routing(database, datetime.now(UTC)))
+
+
+async def success_cost_of(request: web.Request) -> SuccessCost:
+    """Success against cost."""
+    database = request.app[DATABASE]
+    fees = {name: Fees(**msgspec.structs.asdict(one.fee)) for name, one in request.app[GATEWAYS].items()}
+    return await request.app[TRENDS].get("success cost", lambda: read_success_cost(database, fees, datetime.now(UTC)))
 
 
 async def anomalies_of(request: web.Request) -> Anomalies:
