@@ -38,9 +38,11 @@ from messaging.contracts import (
 from ml.experiments.assignment import Assignment
 from ml.routing.context import RULES, Outcome, Ranking, RoutingContext
 from ml.routing.eligibility import GatewayTerms, eligible
+from ml.routing.fallbacks import Fallbacks
 from ml.routing.guidance import Conditions, Guidance, Payment
 from ml.routing.learners import DEFAULT, Arm, ArmLearners, arm_of
 from ml.routing.policies import Policy, PolicySettings
+from ml.routing.ranking import with_fallbacks
 from ml.routing.reliability import Reliability
 from ml.routing.rules import Ruled, RuleSet
 
@@ -49,6 +51,9 @@ DECISIONS_REMEMBERED_MAX: Final = 20_000
 
 BATCHES_REMEMBERED_MAX: Final = 10_000
 """Batch ids remembered against learning twice; a batch is redelivered at once or after a restart, not hours later."""
+
+ORDERS_REMEMBERED_MAX: Final = 50_000
+"""Orders whose first attempt failed, remembered until their second one comes: minutes at any rate."""
 
 ADVICE_VALID: Final = timedelta(seconds=60)
 """How long a ranking may be used: an outage is noticed, and heeded, within less."""
@@ -146,6 +151,8 @@ class RouterAdvisor:
         self._paused = PausedGateways()
         self._overrides = RoutingOverrides(policies, generator)
         self._reliability: Reliability | None = None
+        self._fallbacks = Fallbacks()
+        self._failed_first: Recent[str, str] = Recent(ORDERS_REMEMBERED_MAX)
         self._guidance = Guidance(rise_max=rise_max, canary_share=policies.canary_share, generator=generator)
 
     # --- answer ------------------------------------------------------------------------------------------------------
@@ -183,20 +190,30 @@ class RouterAdvisor:
         assigned = None if overridden or ruled.decider else self._learners.assignment(request, now)
         policy = overridden[1] if overridden else self._learners.learner(arm_of(assigned))
         candidates = ruled.may.candidates
-        if self._reliability is not None and candidates:
-            shifts = self._reliability.shifts(context, candidates)
-            context = msgspec.structs.replace(context, shifts=dict(zip(candidates, shifts, strict=True)))
+        context = self._shifted(context, candidates)
         payment = Payment(context, request.order_id, request.customer_id, now)
         conditions = Conditions(self._unwell.among(candidates, context) if candidates else {}, self._fees)
         if overridden:
             ranking = policy.rank(context, candidates, now.timestamp())
         else:
             ranking = self._guidance.ranked(policy, ruled, payment, conditions)
+            if ruled.decider is None:
+                ranking = with_fallbacks(ranking, self._fallbacks)
         advised = self._advised(request, now, ranking, ruled, policy, assigned)
         if overridden:
             said = f"{in_words(overridden[0])}; {advised.reason}"
             return msgspec.structs.replace(advised, reason=said[:TEXT_LENGTH_MAX])
         return advised
+
+    def _shifted(self, context: RoutingContext, candidates: Sequence[str]) -> RoutingContext:
+        """Add what the reliability model knows of the payment, and what its earlier failures say of the next try."""
+        if not candidates or (self._reliability is None and not context.previous_failures):
+            return context
+        shifts = self._fallbacks.shifts(context.previous_failures, candidates)
+        if self._reliability is not None:
+            known = self._reliability.shifts(context, tuple(candidates))
+            shifts = [shift + other for shift, other in zip(shifts, known, strict=True)]
+        return msgspec.structs.replace(context, shifts=dict(zip(candidates, shifts, strict=True)))
 
     def _advised(  # six things that a decision consists of
         self,
@@ -379,6 +396,7 @@ class RouterAdvisor:
         for attempt in recorded.attempts:
             if attempt.status_previous is None and attempt.attempt_number == 1:
                 self._guidance.commitments.count(attempt.gateway, attempt.attempted_at, now)
+            self._learn_fallback(attempt)
             outcome = _outcome_of(attempt)
             if outcome is None or attempt.gateway not in self._gateways:
                 continue
@@ -393,6 +411,19 @@ class RouterAdvisor:
             sums.setdefault(alike, _Sum()).add(outcome)
         for alike, together in sums.items():
             self._teach(self._learners_of(alike.arm), together.outcome(alike), now)
+
+    def _learn_fallback(self, attempt: RecordedAttempt) -> None:
+        """Learn how second attempts do after the gateway of the first one failed."""
+        if attempt.attempt_number == 1 and attempt.status == "failed":
+            self._failed_first.put(attempt.order_id, attempt.gateway)
+        failed = self._failed_first.get(attempt.order_id) if attempt.attempt_number == 2 else None
+        if failed is None or failed == attempt.gateway:
+            return
+        won, lost = _verdict(attempt.status)
+        won_before, lost_before = _verdict(attempt.status_previous)
+        if (won, lost) != (won_before, lost_before):
+            self._fallbacks.learn(failed, attempt.gateway, succeeded=won - won_before, not_succeeded=lost - lost_before,
+                                  at=attempt.attempted_at.timestamp())  # fmt: skip
 
     def _learners_of(self, arm: Arm | None) -> Iterable[Policy]:
         """Who hears of a payment: the learner of its arm; all (None) when it was chosen elsewhere."""

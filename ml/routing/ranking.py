@@ -9,6 +9,7 @@ import numpy as np
 
 from ml.routing.belief import Belief
 from ml.routing.context import RankedCandidate, Ranking, RoutingContext
+from ml.routing.fallbacks import Fallbacks
 from ml.routing.worth import Worth
 
 Preference = Callable[[list[int]], list[float]]
@@ -74,6 +75,22 @@ def redrawn(ranked: Ranking, likely: Mapping[str, float], generator: np.random.G
     candidates = tuple(msgspec.structs.replace(each, propensity=likely[each.gateway]) for each in standing)
     exploring = chosen != ranked.best and likely[chosen] < 1.0
     return msgspec.structs.replace(ranked, candidates=candidates, exploring=exploring)
+
+
+def with_fallbacks(ranked: Ranking, fallbacks: Fallbacks) -> Ranking:
+    """Put those behind the first in the order to try them if the first one fails, which says something of them."""
+    if len(ranked.candidates) < 3:
+        return ranked
+    first, *rest = ranked.candidates
+
+    def place(candidate: RankedCandidate) -> tuple[bool, bool, float]:
+        factor = fallbacks.expected(first.gateway, candidate.gateway, candidate.expected_success)
+        merit = factor
+        if candidate.value is not None:  # what is worth nothing is worth no more for a better chance
+            merit = candidate.value * min(1.0, factor / max(candidate.expected_success, 1e-6))
+        return bool(candidate.unwell), candidate.failed_before, -merit
+
+    return msgspec.structs.replace(ranked, candidates=(first, *sorted(rest, key=place)))
 
 
 def _merit(candidate: RankedCandidate) -> float:

@@ -55,7 +55,7 @@ async def read_spend(database: Database, since: datetime) -> RoutingSpend:
         {"$sort": {"decided_at": -1}},
         {"$limit": DECISIONS_MAX},
     ]
-    first, best = {"$first": "$advice.ranking"}, {"$arrayElemAt": ["$advice.ranking", 1]}
+    first = {"$first": "$advice.ranking.expected_success"}
     explored = {"$and": [{"$eq": ["$advice.exploring", True]}, {"$gte": [{"$size": "$advice.ranking"}, 2]}]}
     taken = {
         "policy": "$advice.policy",
@@ -64,10 +64,10 @@ async def read_spend(database: Database, since: datetime) -> RoutingSpend:
         "amount": "$request.amount_minor",
         "explored": explored,
         "first": {"$cond": [explored, first, None]},
-        "best": {"$cond": [explored, best, None]},
+        "best": {"$max": "$advice.ranking.expected_success"},
     }
     counted = {
-        "lost": {"$cond": ["$explored", {"$subtract": ["$best.expected_success", "$first.expected_success"]}, 0]},
+        "lost": {"$cond": ["$explored", {"$subtract": ["$best", "$first"]}, 0]},
         "policy": 1, "rule": 1, "currency": 1, "amount": 1, "explored": 1,
     }  # fmt: skip
     sums = {

@@ -564,3 +564,51 @@ def test_no_rules_change_nothing() -> None:
     other.put_rules_in_force(RuleSet(), {}, NOW)
     for number in range(100):
         assert one.advise(request(number), NOW).ranking == other.advise(request(number), NOW).ranking
+
+
+def second_tries(failed: str, gateway: str, succeeded: int, lost: int, start: int) -> list[RecordedAttempt]:
+    """Orders that failed at one gateway and were tried again at another."""
+    told = []
+    for number in range(start, start + succeeded + lost):
+        (first,) = attempts("failed", failed, 1, order_id=f"ord_{number}")
+        (again,) = attempts("succeeded" if number < start + succeeded else "failed", gateway, 1,
+                            order_id=f"ord_{number}", attempt_number=2)  # fmt: skip
+        told += [msgspec.structs.replace(first, attempt_id=f"one_{number}"),
+                 msgspec.structs.replace(again, attempt_id=f"two_{number}")]  # fmt: skip
+    return told
+
+
+def test_the_fallback_is_chosen_for_the_case_that_the_first_one_fails() -> None:
+    """What fails at alpha fails at bravo too, but not at delta: delta comes after alpha, also on a retry."""
+    terms = GATEWAYS | {"delta": RUPEES}
+    worker = RouterAdvisor(terms, SETTINGS, default_policy="adaptive", generator=np.random.default_rng(0))
+    for number in range(10):
+        known = [*attempts("succeeded", "alpha", 49), *attempts("failed", "alpha", 1)]
+        for gateway, good in (("bravo", 46), ("delta", 45)):
+            known += [*attempts("succeeded", gateway, good), *attempts("failed", gateway, 50 - good)]
+        tell(worker, batch(known, f"batch_{number}"))
+    before = worker.advise(request(1), NOW)
+    assert [ranked.gateway for ranked in before.ranking] == ["alpha", "bravo", "delta"]
+    tell(worker, batch(second_tries("alpha", "bravo", 20, 180, 10_000), "after_1"),
+         batch(second_tries("alpha", "delta", 120, 80, 20_000), "after_2"),
+         batch(second_tries("charlie", "bravo", 120, 80, 30_000), "after_3"),
+         batch(attempts("succeeded", "alpha", 20_000), "after_4"))  # fmt: skip
+    after = worker.advise(request(2), NOW)
+    assert [ranked.gateway for ranked in after.ranking] == ["alpha", "delta", "bravo"]
+    told = PreviousFailure(gateway="alpha")
+    retries = [worker.advise(request(n, previous_failures=[told], attempt_number=2), NOW) for n in range(100, 140)]
+    assert sum(retry.ranking[0].gateway == "delta" for retry in retries) >= 36
+
+
+def test_a_correction_takes_a_second_try_back() -> None:
+    """A second attempt that turned out well counts as that, once."""
+    worker = knowing(advisor())
+    tries = second_tries("alpha", "bravo", 0, 60, 10_000)
+    tell(worker, batch(tries, "after_1"))
+    lost = worker._fallbacks.shift("alpha", "bravo")
+    again = [msgspec.structs.replace(one, status="succeeded", status_previous="failed")
+             for one in tries if one.attempt_number == 2]  # fmt: skip
+    tell(worker, batch(again, "after_2"))
+    pair = worker._fallbacks._pairs["alpha", "bravo"]
+    assert (round(pair.payments), round(pair.succeeded)) == (60, 60)
+    assert lost == 0.0  # after any failure bravo did no better, so nothing is known of alpha in particular
