@@ -218,7 +218,7 @@ class ExperimentAllocator:
                 rollout = msgspec.structs.replace(rollout, **told)
             case "resumed":
                 rollout = msgspec.structs.replace(
-                    rollout, stopped_at=None, stopped_by=None, stopped_why="", step_since=now
+                    rollout, stopped_at=None, stopped_by=None, stopped_why="", step_since=now, resumed_at=now
                 )
             case _:
                 rollout = msgspec.structs.replace(rollout, step=rollout.step + 1, step_since=now)

@@ -8,6 +8,7 @@ import structlog
 
 from ml.routing.reliability import Reliability
 from storage.database import Database
+from storage.errors import StoreRefused
 from storage.models import model_in_force, version_in_force
 
 log = structlog.get_logger(__name__)
@@ -32,16 +33,17 @@ class ServingReliability:
         """Look whether another version is in force. Returns: whether ``model`` is another one now.
 
         A version that cannot be read is left alone, loudly: payments must be routed.
-        Raises: StoreError: the store does not answer.
+        Raises: StoreUnavailable: the store does not answer.
         """
         version = await version_in_force(self._database, KIND)
         if version == self._version:
             return False
-        stored = await model_in_force(self._database, KIND) if version is not None else None
-        self._version = version
         try:
+            stored = await model_in_force(self._database, KIND) if version is not None else None
+            self._version = version
             self.model = None if stored is None else Reliability.loaded(stored.body, stored.about.version)
-        except ValueError as error:
+        except (ValueError, StoreRefused) as error:
+            self._version = version
             log.error("model_unusable", kind=KIND, version=version, reason=str(error))
             return False
         log.info("model_in_force", kind=KIND, version=version)

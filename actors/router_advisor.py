@@ -37,7 +37,7 @@ from messaging.contracts import (
 )
 from ml.experiments.assignment import Assignment
 from ml.routing.context import RULES, Outcome, Ranking, RoutingContext
-from ml.routing.eligibility import GatewayTerms, eligible
+from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
 from ml.routing.fallbacks import Fallbacks
 from ml.routing.guidance import Conditions, Guidance, Payment
 from ml.routing.learners import DEFAULT, Arm, ArmLearners, arm_of
@@ -228,7 +228,7 @@ class RouterAdvisor:
         version, rule = policy.version, ruled.decider
         name, reason = policy.name, ranking.reason
         if rule is not None:
-            name, version = RULES, self._guidance.rules.version
+            name, version = RULES, self._guidance.version
             reason = f"rule {rule.name!r} {'splits' if rule.split else 'orders'} such payments; {reason}"
         is_by_value = any(candidate.value is not None for candidate in ranking.candidates)
         return RouteAdvised(
@@ -251,7 +251,7 @@ class RouterAdvisor:
             policy=name,
             policy_version=f"{version}-{self._fees_version}" if is_by_value else version,
             rule=rule.name if rule else None,
-            model_version=self._reliability.version if self._reliability is not None else None,
+            model_version=self._reliability.version if self._reliability is not None and name == "adaptive" else None,
             runner_up=ranking.runner_up,
             runner_up_needs=ranking.runner_up_needs,
             valid_until=now + ADVICE_VALID,
@@ -400,9 +400,7 @@ class RouterAdvisor:
             outcome = _outcome_of(attempt)
             if outcome is None or attempt.gateway not in self._gateways:
                 continue
-            arm = None
-            if attempt.decision_id is not None:
-                arm = arm_of(self._learners.assignment(attempt, attempt.attempted_at))
+            arm = self._arm_taught(attempt)
             if attempt.status_previous is not None:  # a correction takes back what another moment taught
                 self._teach(self._learners_of(arm), outcome, now)
                 continue
@@ -411,6 +409,17 @@ class RouterAdvisor:
             sums.setdefault(alike, _Sum()).add(outcome)
         for alike, together in sums.items():
             self._teach(self._learners_of(alike.arm), together.outcome(alike), now)
+
+    def _arm_taught(self, attempt: RecordedAttempt) -> Arm | None:
+        """The arm whose policy chose an attempt's gateway; None: none did, so that it is evidence for all."""
+        if attempt.decision_id is None or self._overrides.at(attempt.attempted_at):
+            return None
+        if self._guidance.decides and self._guidance.on(_context_of(attempt), self._able(attempt)).decider:
+            return None
+        return arm_of(self._learners.assignment(attempt, attempt.attempted_at))
+
+    def _able(self, attempt: RecordedAttempt) -> Eligibility:
+        return eligible(_context_of(attempt), self._gateways)
 
     def _learn_fallback(self, attempt: RecordedAttempt) -> None:
         """Learn how second attempts do after the gateway of the first one failed."""
@@ -462,6 +471,20 @@ def decision_id_of(request_id: str) -> str:
 def _verdict(status: str | None) -> tuple[int, int]:
     """(succeeded, failed) that a status stands for."""
     return (int(status == "succeeded"), int(status in ("failed", "reversed")))
+
+
+def _context_of(attempt: RecordedAttempt) -> RoutingContext:
+    """An attempt as the payment that it was when it was routed."""
+    return RoutingContext(
+        method=attempt.method,
+        issuer=attempt.issuer,
+        network=attempt.network,
+        country=attempt.country,
+        currency=attempt.currency,
+        amount_minor=attempt.amount_minor,
+        attempt_number=attempt.attempt_number,
+        bin=attempt.bin,
+    )
 
 
 def _outcome_of(attempt: RecordedAttempt) -> Outcome | None:

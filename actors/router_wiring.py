@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import msgspec
@@ -27,6 +28,7 @@ from storage.experiments import last_allocation
 from storage.gateway_pauses import pauses_not_over
 from storage.rollups import count_first_attempts, read_minutes
 from storage.routing_overrides import override_in_force
+from storage.routing_rules import keep_rules, last_rules
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +36,7 @@ log = structlog.get_logger(__name__)
 def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Responder:
     """Make the router advisor and its loop, which starts from the store.
 
-    Raises: ConfigError: the gateways file, the rules file or the default policy does not fit.
+    Raises: ConfigError: the gateways file or the default policy does not fit.
     """
     chosen = settings.routing
     if chosen.default_policy not in POLICIES:
@@ -70,10 +72,7 @@ def gateway_terms(settings: Settings) -> dict[str, GatewayTerms]:
 
 
 class _Upkeep:
-    """Keeps a router up to what the store and its files say.
-
-    Raises: ConfigError: the rules file does not fit.
-    """
+    """Keeps a router up to what the store and its files say."""
 
     def __init__(
         self, advisor: RouterAdvisor, database: Database, chosen: RoutingSettings, file: RulesFile, pulse: Pulse
@@ -84,15 +83,16 @@ class _Upkeep:
         self._file = file
         self._pulse = pulse
         self._serving = ServingReliability(database)
-        found = file.poll()
-        if isinstance(found, ConfigError):
-            raise found
-        self._rules = found or RuleSet()
+        self._rules: RuleSet | None = None
         self._in_force: RuleSet | None = None
 
     async def start(self) -> None:
-        """Replace everything that was learned by what the store holds."""
+        """Replace everything that was learned by what the store holds.
+
+        Raises: ConfigError: the rules file has a mistake, and no rules were ever in force.
+        """
         now = utc_now()
+        await self._read_rules()
         await self._serving.refresh()
         minutes = [
             _evidence_minute(document) async for document in read_minutes(self._database, now - self._warm_start)
@@ -103,28 +103,37 @@ class _Upkeep:
         await self._put_rules_in_force()
 
     async def refresh(self) -> None:
-        """Notice other rules, another model, and an operator's order that nobody told of."""
-        found = self._file.poll()
-        if isinstance(found, ConfigError):
-            log.error("rules_refused", reason=str(found))
-            self._pulse.note_error(f"the routing rules have a mistake, those before stay in force: {found}")
-        elif found is not None:
-            self._rules = found
+        """Notice an operator's order that nobody told of, other rules, and another model."""
+        held = self._advisor.override_held(utc_now())
+        self._advisor.heed_override(await override_in_force(self._database, utc_now()), held, utc_now())
+        await self._read_rules()
         if self._in_force is not self._rules:  # also when the store did not answer the last time
             await self._put_rules_in_force()
         if await self._serving.refresh():
             self._advisor.serve(self._serving.model)
-        held = self._advisor.override_held(utc_now())
-        self._advisor.heed_override(await override_in_force(self._database, utc_now()), held, utc_now())
+
+    async def _read_rules(self) -> None:
+        """Look at the file; while it has a mistake, the last rules that were in force stay, also over a restart."""
+        found = await asyncio.to_thread(self._file.poll)
+        if isinstance(found, RuleSet):
+            self._rules = found
+        elif found is not None:
+            log.error("rules_refused", reason=str(found))
+            self._pulse.note_error(f"the routing rules have a mistake, those before stay in force: {found}")
+            if self._rules is None:
+                self._rules = await last_rules(self._database)
+            if self._rules is None:
+                raise found
 
     async def _put_rules_in_force(self) -> None:
-        now, rules = utc_now(), self._rules
+        now, rules = utc_now(), self._rules or RuleSet()
         lengths = dict.fromkeys(each.per for each in rules.commitments)
         counts: dict[str, dict[str, int]] = {}
         for per in lengths:
             counts[per] = await count_first_attempts(self._database, period_of(now, per)[0])
         self._advisor.put_rules_in_force(rules, counts, now)
-        self._in_force = rules
+        await keep_rules(self._database, rules, now)
+        self._in_force = self._rules
         log.info("rules_in_force", version=rules.version, rules=len(rules.rules))
 
 

@@ -35,7 +35,7 @@ from messaging.line import Outgoing, declare_line, publish
 from messaging.topology import LINE, Stage
 from storage.database import Database
 from storage.errors import StoreConflict, StoreError, StoreUnavailable
-from storage.heartbeats import is_alone
+from storage.heartbeats import speaks_for
 from storage.outbox import left_behind, mark_published
 from storage.rejections import Rejection, body_digest, count_rejections
 
@@ -112,7 +112,7 @@ class Runner:
         self._channel: Channel | None = None
         self._under_way: deque[_Batch] = deque()
         self._begun = 0
-        self._stands_by_since: float | None = None
+        self._stands_by_since: datetime | None = None
 
     async def run(self, connection: Connection, stopping: asyncio.Event) -> None:
         """Work until ``stopping`` is set; the batch under way is finished, unless store or broker do not take it.
@@ -123,8 +123,8 @@ class Runner:
         channel = self._channel = await connection.channel()
         counting = await connection.channel(confirms=False)
         await declare_line(channel)
+        self._stands_by_since = utc_now() if self._stage.single_active else None
         await self._wiring.start()
-        self._stands_by_since = time.monotonic() if self._stage.single_active else None
         beating = asyncio.create_task(
             self._pulse.go_on(
                 self._settings.heartbeat_s, lambda: self._pulse.look_at(connection, counting, self._stage.name)
@@ -149,7 +149,7 @@ class Runner:
         oldest = self._under_way[0].rejected if self._under_way else None
         deliveries = await taking.batch(self._next_tick - time.monotonic(), or_until=oldest)
         if deliveries and self._stands_by_since is not None:
-            await self._take_over(time.monotonic() - self._stands_by_since)
+            await self._take_over((utc_now() - self._stands_by_since).total_seconds())
         if any(delivery.deliveries_before >= CAREFUL_FROM for delivery in deliveries):
             await self._settle_down_to(0, channel)
             for delivery in deliveries:  # one may kill this process: what was done before it must not die with it
@@ -311,7 +311,7 @@ class Runner:
 
     async def _tick(self, channel: Channel) -> None:
         now = utc_now()
-        if self._stands_by_since is not None and not await self._is_alone(now):
+        if self._stands_by_since is not None and not await self._speaks(self._stands_by_since, now):
             return  # it hears nothing because another one does: silence is no news
         if self._wiring.source is not None:
             for item in self._wiring.source(now):
@@ -328,11 +328,10 @@ class Runner:
                 log.info("conflict", stage=self._stage.name, reason=str(conflict))
                 await self._wiring.start()
 
-    async def _is_alone(self, now: datetime) -> bool:
+    async def _speaks(self, since: datetime, now: datetime) -> bool:
         age_max = timedelta(seconds=BEATS_MISSED * self._settings.heartbeat_s)
-        instance = self._pulse.beat.instance
         try:
-            return await is_alone(self._database, self._stage.name, instance, now, age_max=age_max)
+            return await speaks_for(self._database, self._pulse.beat, since, now, age_max=age_max)
         except StoreError:
             return False
 

@@ -34,14 +34,18 @@ class YamlSource:
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else None
             raise ConfigError(path, f"not valid YAML: {error.problem or error.context}", line=line) from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # a date that does not exist, a number without digits
             raise ConfigError(path, f"not valid YAML: {error}") from None
+        except RecursionError:
+            raise ConfigError(path, "nested too deeply, or a value that contains itself") from None
         self._lines: dict[str, int] = {}
-        if node is not None:
-            for place, line, repeated in _places(node, "$"):
+        try:
+            for place, line, repeated in _places(node, "$") if node is not None else ():
                 if repeated:
                     raise ConfigError(path, f"key {place!r} stands here a second time; remove one", line=line)
                 self._lines[place] = line
+        except RecursionError:
+            raise ConfigError(path, "nested too deeply, or a value that contains itself") from None
 
     def line_of(self, place: str) -> int | None:
         """The line of a value such as ``$.experiments[0].arms``, or of the nearest thing around it."""
@@ -64,6 +68,8 @@ class YamlSource:
             return msgspec.convert(self.value, kind)
         except msgspec.ValidationError as error:
             raise self.located(error) from None
+        except RecursionError:
+            raise ConfigError(self.path, "nested too deeply, or a value that contains itself") from None
 
     def located(self, error: msgspec.ValidationError) -> ConfigError:
         """Say what does not fit together with its line in this file."""

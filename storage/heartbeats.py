@@ -53,11 +53,28 @@ async def is_alive(
         return await database["heartbeats"].find_one(query, {"_id": True}) is not None
 
 
-async def is_alone(database: Database, stage: str, instance: str, now: datetime, *, age_max: timedelta) -> bool:
-    """Tell whether no other process of a stage gave a heartbeat lately."""
-    query = {"stage": stage, "_id": {"$ne": instance}, "at": {"$gte": now - age_max}}
+async def speaks_for(
+    database: Database, mine: Heartbeat, since: datetime, now: datetime, *, age_max: timedelta
+) -> bool:
+    """Tell whether a process that hears nothing is the one to say so for its stage.
+
+    That is the eldest of those that live, as long as no other one has heard anything since.
+
+    Args:
+        database: where heartbeats are kept.
+        mine: heartbeat of the process.
+        since: it has heard nothing since then.
+        now: the present.
+        age_max: a process without a heartbeat for so long is gone.
+    """
+    query = {"stage": mine.stage, "_id": {"$ne": mine.instance}, "at": {"$gte": now - age_max}}
     with translated():
-        return await database["heartbeats"].find_one(query, {"_id": True}) is None
+        others = await database["heartbeats"].find(query, {"started_at": True, "last_batch_at": True}).to_list()
+    return not any(
+        (other.get("last_batch_at") is not None and other["last_batch_at"] > since)
+        or (other["started_at"], str(other["_id"])) < (mine.started_at, mine.instance)
+        for other in others
+    )
 
 
 def _known(document: Document) -> Document:

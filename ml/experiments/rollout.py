@@ -12,7 +12,11 @@ from ml.experiments.verdict import Verdict
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How far one phase of an experiment has come. ``stopped_at`` None: it is not stopped."""
+    """How far one phase of an experiment has come. ``stopped_at`` None: it is not stopped.
+
+    Once a person has resumed it (``resumed_at``), it is not stopped again by its own rules in this phase: its counts
+    are the same that stopped it, and would do so at once.
+    """
 
     experiment: str
     phase: str
@@ -22,6 +26,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stopped_at: datetime | None = None
     stopped_by: str | None = None
     stopped_why: str = ""
+    resumed_at: datetime | None = None
 
 
 class NextAction(NamedTuple):
@@ -63,7 +68,8 @@ def next_action(experiment: Experiment, rollout: Rollout, verdict: Verdict, now:
     if verdict.standing == "broken" or not in_force(experiment, rollout, now).enabled:
         return None
     if verdict.standing in ("worse", "guardrail breached"):
-        return NextAction("stopped", verdict.words) if experiment.on_harm == "stop" else None
+        by_itself = experiment.on_harm == "stop" and rollout.resumed_at is None  # a person knows better than old counts
+        return NextAction("stopped", verdict.words) if by_itself else None
     if rollout.step >= len(experiment.ramp):
         return None
     step = experiment.ramp[rollout.step]

@@ -14,6 +14,12 @@ Period = Literal["day", "week", "month"]
 SHARE_MAX: Final = 0.5
 """A promise never takes more than this share of the payments: shoppers come first."""
 
+KEEP: Final = 1.0 - 1.0 / 1_000.0
+"""Decisions are averaged over a thousand."""
+
+OBSERVED_MIN: Final = 50.0
+"""Decisions before it is known how many of them a gateway can take."""
+
 PAYMENTS_MIN: Final = 100
 """Payments of a period before its pace is known; until then the policy decides alone."""
 
@@ -44,6 +50,20 @@ class Commitments:
     def __init__(self, promised: Iterable[Commitment] = ()) -> None:
         self._promised = list(promised)
         self._counts: dict[tuple[Period, datetime], Counter[str]] = {}
+        self._seen = dict.fromkeys((each.gateway for each in self._promised), 0.0)
+        self._able: dict[str, float] = dict(self._seen)
+        self._own: dict[str, float] = dict(self._seen)
+
+    def observe(self, shares: Mapping[str, float]) -> None:
+        """Note a decision: who could take the payment, and with which probability it would have been first anyway.
+
+        Args:
+            shares: by gateway that could take it.
+        """
+        for name in self._seen:
+            self._seen[name] = self._seen[name] * KEEP + 1.0
+            self._able[name] = self._able[name] * KEEP + (name in shares)
+            self._own[name] = self._own[name] * KEEP + shares.get(name, 0.0)
 
     def periods(self, now: datetime) -> list[tuple[Period, datetime]]:
         """Each length of time that is counted, and when its present one began."""
@@ -64,7 +84,10 @@ class Commitments:
                 self._counts[period][gateway] += 1
 
     def floors(self, now: datetime) -> dict[str, float]:
-        """Share of the coming payments that each gateway needs to get what is left of its promise."""
+        """Floor under each gateway, in the payments that it can take, from which it gets what is left of its promise.
+
+        What the policy would send it anyway counts.
+        """
         found: dict[str, float] = {}
         for each in self._promised:
             begin, end = period_of(now, each.per)
@@ -73,8 +96,16 @@ class Commitments:
             if total < PAYMENTS_MIN:
                 continue
             to_come = total / max((now - begin).total_seconds(), 1.0) * (end - now).total_seconds()
+            able, own = self._usual(each.gateway)
             missing = each.payments - counts[each.gateway]
-            share = min(missing / max(to_come, 1.0), SHARE_MAX)
-            if share > 0:
-                found[each.gateway] = max(found.get(each.gateway, 0.0), share)
+            needed = min(missing / max(to_come * able, 1.0), SHARE_MAX)
+            if needed > own:
+                found[each.gateway] = max(found.get(each.gateway, 0.0), (needed - own) / (1.0 - own))
         return found
+
+    def _usual(self, gateway: str) -> tuple[float, float]:
+        """Share of the payments that a gateway can take, and the share of these that the policy gives it."""
+        seen, able = self._seen[gateway], self._able[gateway]
+        if seen < OBSERVED_MIN or able <= 0:
+            return 1.0, 0.0
+        return able / seen, self._own[gateway] / able

@@ -123,6 +123,7 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
         candidates: best first, except that an exploring one stands before the best.
         best: the gateway that would be first if nothing were explored.
         exploring: whether another one is first, by chance.
+        why_first: why another one is first that is not there to learn; empty where the policy says so.
         runner_up: who would be first if ``best`` were not there.
         runner_up_needs: expected success from which the runner-up would be ``best``; None: no success is enough,
             because it is unwell, failed for this order, or is too dear.
@@ -131,6 +132,7 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[RankedCandidate, ...]
     best: str | None = None
     exploring: bool = False
+    why_first: str = ""
     runner_up: str | None = None
     runner_up_needs: float | None = None
 
@@ -147,7 +149,7 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
             better = next(candidate for candidate in self.candidates if candidate.gateway == self.best)
             if not self.exploring:
                 promised = f"{self.best} promises {better.expected_success:.1%}"
-                return f"{claim}; it is first in a fixed order, although {promised}"
+                return f"{claim}; {self.why_first or 'it is first in a fixed order'}, although {promised}"
             why = "to see whether it has recovered" if first.unwell else "to keep learning"
             return (
                 f"{claim}; chosen {why} (probability {first.propensity:.1%}), "

@@ -14,8 +14,8 @@ from ml.routing.context import Ranking, RoutingContext
 from ml.routing.eligibility import Eligibility
 from ml.routing.pacing import Pace
 from ml.routing.policies import NOTHING_ELIGIBLE, Policy
-from ml.routing.ranking import first_choice_shares, redrawn
-from ml.routing.rules import NO_RULES, Rule, Ruled, RuleSet, preference_of, with_floors
+from ml.routing.ranking import first_choice_shares, redrawn, with_owed
+from ml.routing.rules import NO_RULES, Rule, Ruled, RuleSet, bounded, preference_of
 from ml.routing.worth import Fees
 
 FLOORS_EVERY_S = 1.0
@@ -52,6 +52,8 @@ class Guidance:
         self._generator = generator
         self._pace = Pace(rise_max)
         self.rules: RuleSet = NO_RULES
+        self.version = NO_RULES.version
+        self.decides = False
         self.commitments = Commitments()
         self._promised: dict[str, float] = {}
         self._promised_at = 0.0
@@ -59,6 +61,8 @@ class Guidance:
     def put_in_force(self, rules: RuleSet) -> None:
         """Take other rules from now on. Commitments that stay keep their counts only through ``commitments.set``."""
         self.rules = rules
+        self.version = rules.version
+        self.decides = any(rule.enabled and rule.decides for rule in rules.rules)
         self.commitments = Commitments(rules.commitments)
         self._promised_at = 0.0
 
@@ -79,58 +83,60 @@ class Guidance:
         if not candidates:
             return NOTHING_ELIGIBLE
         if ruled.decider is not None:
-            ranked = self._by_rule(ruled.decider, policy, candidates, payment, conditions)
+            ranked = self._by_rule(ruled.decider, policy, candidates, payment, conditions.unwell)
         else:
             ranked = policy.rank(payment.context, candidates, now, conditions.unwell, conditions.fees)
-        return self._held(ranked, ruled, payment, conditions.unwell)
+            if not conditions.unwell and not payment.context.previous_failures:
+                ranked = self._paced(ranked, candidates, now)
+        return self._owed(ranked, ruled, payment, conditions.unwell)
 
     def _by_rule(
-        self, rule: Rule, policy: Policy, candidates: tuple[str, ...], payment: Payment, conditions: Conditions
+        self, rule: Rule, policy: Policy, candidates: tuple[str, ...], payment: Payment, unwell: Mapping[str, str]
     ) -> Ranking:
         unit = payment.customer_id if rule.sticky == "customer_id" else None
         unit = unit or payment.order_id
-        _, places, _ = preference_of(rule, candidates, unit)
 
         def now(inside: list[int]) -> list[float]:
-            return preference_of(rule, [candidates[index] for index in inside], unit)[0]
+            return preference_of(rule, [candidates[index] for index in inside], unit)
 
         def likely(inside: list[int]) -> list[float]:
-            return preference_of(rule, [candidates[index] for index in inside], unit)[2]
+            return preference_of(rule, [candidates[index] for index in inside], None)
 
-        at = payment.now.timestamp()
-        ranked = policy.follow(payment.context, candidates, at, now, conditions.unwell, places)
-        if not rule.split:
-            return ranked
-        shares = first_choice_shares(likely, payment.context, candidates, conditions.unwell, self._canary_share).first
+        ranked = policy.follow(payment.context, candidates, payment.now.timestamp(), now, unwell)
+        shares = first_choice_shares(likely, payment.context, candidates, unwell, self._canary_share).first
         known = dict(zip(candidates, shares, strict=True))
-        return msgspec.structs.replace(
-            ranked,
-            exploring=False,
-            candidates=tuple(
-                msgspec.structs.replace(each, propensity=known[each.gateway]) for each in ranked.candidates
-            ),
-        )
+        first, *rest = (msgspec.structs.replace(each, propensity=known[each.gateway]) for each in ranked.candidates)
+        if rule.order:  # those that it does not name come last, by what is expected of them
+            places = {name: place for place, name in enumerate(rule.order)}
+            rest.sort(key=lambda each: (bool(each.unwell), each.failed_before, places.get(each.gateway, len(places))))
+        why = "it is first in the order" if rule.order else "the split gives it this payment"
+        return msgspec.structs.replace(ranked, candidates=(first, *rest), exploring=False, why_first=why)
 
-    def _held(self, ranked: Ranking, ruled: Ruled, payment: Payment, unwell: Mapping[str, str]) -> Ranking:
-        """Apply what holds a policy: how fast traffic moves, and floors. Not on a retry, nor for an unwell gateway."""
-        sound = not payment.context.previous_failures and not unwell
-        now = payment.now.timestamp()
-        names = [each.gateway for each in ranked.candidates]
-        before = [each.propensity for each in ranked.candidates]
-        shares = before
-        if sound and ruled.decider is None:
-            shares = self._pace.limited(names, shares, now)
-        floors = self._floors(ruled, payment.now, now)
-        if floors and not payment.context.previous_failures:
-            owed = {name: share for name, share in floors.items() if name not in unwell}
-            shares = with_floors(shares, names, owed)
-        if shares == before:
+    def _paced(self, ranked: Ranking, candidates: tuple[str, ...], now: float) -> Ranking:
+        """Let traffic move only so fast."""
+        wanted = {each.gateway: each.propensity for each in ranked.candidates}
+        before = [wanted[name] for name in candidates]
+        allowed = self._pace.limited(candidates, before, now)
+        if max(abs(after - share) for after, share in zip(allowed, before, strict=True)) < 1e-9:
             return ranked
-        return redrawn(ranked, dict(zip(names, shares, strict=True)), self._generator)
+        moved = redrawn(ranked, dict(zip(candidates, allowed, strict=True)), self._generator)
+        return msgspec.structs.replace(moved, exploring=False, why_first="traffic moves only so fast")
 
-    def _floors(self, ruled: Ruled, at: datetime, now: float) -> Mapping[str, float]:
+    def _owed(self, ranked: Ranking, ruled: Ruled, payment: Payment, unwell: Mapping[str, str]) -> Ranking:
+        """Give floors and commitments their share: not on a retry, and never a gateway with an open anomaly."""
+        if not ruled.floors and not self.rules.commitments:
+            return ranked
+        if payment.context.previous_failures:
+            return ranked
+        shares = {each.gateway: each.propensity for each in ranked.candidates}
+        self.commitments.observe(shares)
+        owed = {name: share for name, share in self._floors(ruled, payment.now).items() if name in shares}
+        return with_owed(ranked, bounded({name: owed[name] for name in owed if name not in unwell}), self._generator)
+
+    def _floors(self, ruled: Ruled, at: datetime) -> Mapping[str, float]:
         if not self.rules.commitments:
             return ruled.floors
+        now = at.timestamp()
         if now - self._promised_at >= FLOORS_EVERY_S:
             self._promised, self._promised_at = self.commitments.floors(at), now
         names = {*ruled.floors, *self._promised}

@@ -10,6 +10,7 @@ import numpy as np
 from ml.routing.belief import Belief
 from ml.routing.context import RankedCandidate, Ranking, RoutingContext
 from ml.routing.fallbacks import Fallbacks
+from ml.routing.rules import with_floors
 from ml.routing.worth import Worth
 
 Preference = Callable[[list[int]], list[float]]
@@ -75,6 +76,28 @@ def redrawn(ranked: Ranking, likely: Mapping[str, float], generator: np.random.G
     candidates = tuple(msgspec.structs.replace(each, propensity=likely[each.gateway]) for each in standing)
     exploring = chosen != ranked.best and likely[chosen] < 1.0
     return msgspec.structs.replace(ranked, candidates=candidates, exploring=exploring)
+
+
+def with_owed(ranked: Ranking, owed: Mapping[str, float], generator: np.random.Generator) -> Ranking:
+    """Put a gateway first that is owed a share, as often as it is; otherwise all stand as they stood.
+
+    Args:
+        ranked: with at least one candidate.
+        owed: shares of some candidates, adding up to less than 1.
+        generator: source of the draw.
+    """
+    if not owed:
+        return ranked
+    likely = with_floors({each.gateway: each.propensity for each in ranked.candidates}, owed)
+    candidates = [msgspec.structs.replace(each, propensity=likely[each.gateway]) for each in ranked.candidates]
+    left, why, exploring = generator.random(), ranked.why_first, ranked.exploring
+    for name, share in owed.items():
+        left -= share
+        if left < 0:
+            candidates.sort(key=lambda each: each.gateway != name)
+            why, exploring = "it is owed a share of the payments", False
+            break
+    return msgspec.structs.replace(ranked, candidates=tuple(candidates), exploring=exploring, why_first=why)
 
 
 def with_fallbacks(ranked: Ranking, fallbacks: Fallbacks) -> Ranking:

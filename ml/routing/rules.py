@@ -19,7 +19,7 @@ from ml.routing.eligibility import Eligibility
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,59}$")]
 Names = Annotated[list[Annotated[str, Meta(min_length=1, max_length=60)]], Meta(max_length=200)]
-Prefixes = Annotated[list[Annotated[str, Meta(pattern=r"^[0-9]{1,8}$")]], Meta(max_length=1000)]
+Prefixes = Annotated[tuple[Annotated[str, Meta(pattern=r"^[0-9]{1,8}$")], ...], Meta(max_length=1000)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Amount = Annotated[int, Meta(ge=0)]
 
@@ -44,7 +44,7 @@ class Condition(
     networks: Names = []
     countries: Names = []
     currencies: Names = []
-    bins: Prefixes = []
+    bins: Prefixes = ()
     amount_minor_min: Amount = 0
     amount_minor_max: Amount | None = None
     attempt_number_min: Annotated[int, Meta(ge=1)] = 1
@@ -60,7 +60,7 @@ class Condition(
         )  # fmt: skip
         if any_of(names and name not in names for names, name in named):
             return False
-        if self.bins and not (payment.bin or "").startswith(tuple(self.bins)):
+        if self.bins and not (payment.bin or "").startswith(self.bins):
             return False
         most = self.amount_minor_max
         if payment.amount_minor < self.amount_minor_min or (most is not None and payment.amount_minor > most):
@@ -146,8 +146,10 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             left = tuple(name for name in left if name not in out)
             for name, share in rule.at_least.items():
                 floors[name] = max(floors.get(name, 0.0), share)
-            if decider is None and rule.decides:
-                decider = rule
+            if decider is None and any_of(name in left for name in (*rule.order, *rule.split)):
+                decider = rule  # where none of its gateways may take the payment, it has nothing to say
+        if decider is not None and not any_of(name in left for name in (*decider.order, *decider.split)):
+            decider = None  # a rule below it took them out
         return Ruled(Eligibility(candidates=left, excluded=tuple(excluded)), decider, floors)
 
 
@@ -162,33 +164,27 @@ class Ruled(NamedTuple):
 NO_RULES: Final = RuleSet()
 
 
-def preference_of(
-    rule: Rule, candidates: Sequence[str], unit: str | None
-) -> tuple[list[float], list[float] | None, list[float]]:
-    """What a deciding rule wants.
+def preference_of(rule: Rule, candidates: Sequence[str], unit: str | None) -> list[float]:
+    """What a deciding rule wants: the probability of each gateway to be first.
 
     Args:
         rule: with an order or a split.
         candidates: gateways to choose from, at least one.
-        unit: whose payments stay together; None: nobody asks who gets it, only how likely it is.
-    Returns: the probability of each to be first *now* (one is 1 where the unit decides), the places of an order (None:
-        there is none), and the probability of each to be first over all units.
+        unit: whose payments stay together: one is 1; None: the probabilities over all units.
     """
     if rule.order:
-        places = [float(rule.order.index(name)) if name in rule.order else math.inf for name in candidates]
-        first = min(range(len(candidates)), key=lambda index: (places[index], index))
-        likely = [float(index == first) for index in range(len(candidates))]
-        return likely, [min(place, 1e6) for place in places], likely
+        first = next((name for name in rule.order if name in candidates), None)
+        if first is not None:
+            return [float(name == first) for name in candidates]
     weights = [rule.split.get(name, 0.0) for name in candidates]
     total = sum(weights)
-    if total <= 0:  # none of the split may take it: each gets an even share
-        weights, total = [1.0] * len(candidates), float(len(candidates))
-    likely = [weight / total for weight in weights]
+    if total <= 0:  # none of the named is well: each of the others gets an even share
+        return [1.0 / len(candidates)] * len(candidates)
     if unit is None:
-        return likely, None, likely
+        return [weight / total for weight in weights]
     scores = [_score(rule.name, unit, name, weight) for name, weight in zip(candidates, weights, strict=True)]
-    first = min(range(len(candidates)), key=scores.__getitem__)
-    return [float(index == first) for index in range(len(candidates))], None, likely
+    first_place = min(range(len(candidates)), key=scores.__getitem__)
+    return [float(index == first_place) for index in range(len(candidates))]
 
 
 def _score(rule: str, unit: str, gateway: str, weight: float) -> float:
@@ -203,17 +199,19 @@ def _score(rule: str, unit: str, gateway: str, weight: float) -> float:
     return -math.log((int.from_bytes(digest, "big") + 1) / 2**64) / weight
 
 
-def with_floors(shares: Sequence[float], gateways: Sequence[str], floors: Mapping[str, float]) -> list[float]:
-    """Mix floors into the probabilities of gateways to be first.
+def bounded(owed: Mapping[str, float]) -> dict[str, float]:
+    """Shrink what is owed to a payment's gateways so that together they get ``FLOORS_MAX`` at most."""
+    total = sum(owed.values())
+    factor = min(1.0, FLOORS_MAX / total) if total > 0 else 1.0
+    return {name: share * factor for name, share in owed.items()}
+
+
+def with_floors(shares: Mapping[str, float], owed: Mapping[str, float]) -> dict[str, float]:
+    """Mix what is owed into the probabilities of gateways to be first.
 
     Args:
-        shares: adding up to 1.
-        gateways: whose.
-        floors: share that each gateway gets at least; those that are not among ``gateways`` get none.
+        shares: by gateway, adding up to 1.
+        owed: share of some of them, as ``bounded`` has it.
     """
-    owed = [floors.get(name, 0.0) for name in gateways]
-    total = sum(owed)
-    if total > FLOORS_MAX:
-        owed = [each * FLOORS_MAX / total for each in owed]
-        total = FLOORS_MAX
-    return [(1.0 - total) * share + each for share, each in zip(shares, owed, strict=True)]
+    total = sum(owed.values())
+    return {name: (1.0 - total) * share + owed.get(name, 0.0) for name, share in shares.items()}

@@ -13,7 +13,7 @@ from ml.routing.context import Outcome
 from ml.routing.eligibility import Eligibility
 from ml.routing.evaluation.logged import LoggedDecision
 from ml.routing.policies import POLICIES, PolicySettings
-from ml.routing.rules import Commitment, Rule, RuleSet, preference_of, with_floors
+from ml.routing.rules import Commitment, Rule, RuleSet, bounded, preference_of, with_floors
 
 Parameter = int | float | Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=50)]
 
@@ -93,13 +93,12 @@ class JudgedPolicy:
             return dict.fromkeys(decision.eligible, 0.0)
         if ruled.decider is not None:
             self.by_rule[f"decided by {ruled.decider.name}"] += 1
-            shares = preference_of(ruled.decider, candidates, None)[2]
+            shares = dict(zip(candidates, preference_of(ruled.decider, candidates, None), strict=True))
         else:
             ranking = self._policy.rank(decision.context, candidates, decision.at)
-            by_name = {ranked.gateway: ranked.propensity for ranked in ranking.candidates}
-            shares = [by_name[name] for name in candidates]
-        shares = with_floors(shares, candidates, ruled.floors)
-        return dict.fromkeys(decision.eligible, 0.0) | dict(zip(candidates, shares, strict=True))
+            shares = {ranked.gateway: ranked.propensity for ranked in ranking.candidates}
+        owed = bounded({name: share for name, share in ruled.floors.items() if name in shares})
+        return dict.fromkeys(decision.eligible, 0.0) | with_floors(shares, owed)
 
     def learn(self, decision: LoggedDecision) -> None:
         """Take in an outcome that has become known."""

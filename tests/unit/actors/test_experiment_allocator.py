@@ -461,6 +461,8 @@ def test_routing_retreats_to_the_policy_of_the_control_slice_when_the_rest_does_
     resume = ExperimentResumed(change_id="chg_1", experiment="holdout", at=LATER, who="ada", reason="mended")
     (again,) = only(AllocationPublished, store.handle(resume, now=LATER + timedelta(hours=1)))
     assert again.default_policy == "adaptive"
+    store.handle(batch(2, *[attempt(n, attempted_at=LATER + timedelta(hours=2)) for n in range(9_000, 9_100)]))
+    assert only(ExperimentActed, store.tick(LATER + timedelta(hours=5))) == []  # a person knows better than old counts
 
 
 def test_payments_of_a_switchback_add_up_by_block() -> None:
