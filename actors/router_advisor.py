@@ -91,21 +91,23 @@ class _Alike(NamedTuple):
 class _Sum:
     """Outcomes of like payments."""
 
-    __slots__ = ("at", "failed", "succeeded")
+    __slots__ = ("at", "failed", "shift", "succeeded")
 
     def __init__(self) -> None:
-        self.succeeded = self.failed = self.at = 0.0
+        self.succeeded = self.failed = self.at = self.shift = 0.0
 
     def add(self, outcome: Outcome) -> None:
         """Count one."""
         self.succeeded += outcome.succeeded
         self.failed += outcome.failed
+        self.shift += outcome.shift
         self.at = max(self.at, outcome.at)
 
     def outcome(self, alike: _Alike) -> Outcome:
         """All of them, as of the latest."""
         return Outcome(gateway=alike.gateway, method=alike.method, issuer=alike.issuer, network=alike.network,
-                       at=self.at, succeeded=self.succeeded, failed=self.failed)  # fmt: skip
+                       at=self.at, succeeded=self.succeeded, failed=self.failed,
+                       shift=self.shift / max(1.0, self.succeeded + self.failed))  # fmt: skip
 
 
 class RouterAdvisor:
@@ -400,6 +402,9 @@ class RouterAdvisor:
             outcome = _outcome_of(attempt)
             if outcome is None or attempt.gateway not in self._gateways:
                 continue
+            if self._reliability is not None:
+                (shift,) = self._reliability.shifts(_context_of(attempt), (attempt.gateway,))
+                outcome = msgspec.structs.replace(outcome, shift=shift)
             arm = self._arm_taught(attempt)
             if attempt.status_previous is not None:  # a correction takes back what another moment taught
                 self._teach(self._learners_of(arm), outcome, now)

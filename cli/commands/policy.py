@@ -97,6 +97,8 @@ def _show(found: Evaluation, log: DecisionLog) -> None:
         click.echo(f"  left out: {count:,} ({why})")
     if not log.complete:
         click.echo(f"  only the newest {len(log.decisions):,} decisions were read")
+    if found.refused:
+        click.echo(f"  {found.refused:,} would have had no gateway, and are in none of the figures")
     if found.unknown:
         click.echo(f"  {found.unknown:,} more are pending or were abandoned")
     if isinstance(result, Refused):

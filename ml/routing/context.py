@@ -55,6 +55,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         at: when the payments were attempted (not when the outcome became known), seconds since the epoch.
         succeeded: payments that succeeded.
         failed: payments that failed.
+        shift: what the reliability model adds to the log odds of such payments, on the mean.
     """
 
     gateway: str
@@ -64,6 +65,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     succeeded: float = 0.0
     failed: float = 0.0
     network: str | None = None
+    shift: float = 0.0
 
 
 class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,7 +52,11 @@ class Seen(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What became of payments, and the nodes that hear it. ``counts`` are payments and successes."""
+    """What became of payments, and the nodes that hear it. ``counts`` are payments and successes.
+
+    ``shift`` is what the reliability model says of them: every link expects that much more, in log odds, so that what
+    it learns is what such payments would do without it, whichever of them were sent there.
+    """
 
     gateway: str
     keys: list[Key]
@@ -60,6 +64,7 @@ class Lesson(NamedTuple):
     timed: Node
     counts: tuple[float, float]
     at: float
+    shift: float = 0.0
 
     @property
     def is_first(self) -> bool:
@@ -148,7 +153,8 @@ class Lessons:
         while True:  # many payments at once are learned in parts, so that each link hears what those before it learned
             payments = min(left, self._part_of(won, total, nodes, wary=self._alert and not inherited))
             counts = (payments, won * (payments / total) if total > 0 else won)
-            self._learn_part(Lesson(outcome.gateway, keys, nodes, timed, counts, at), inherited=inherited)
+            lesson = Lesson(outcome.gateway, keys, nodes, timed, counts, at, outcome.shift)
+            self._learn_part(lesson, inherited=inherited)
             left -= payments
             if left <= 0:
                 return
@@ -187,7 +193,7 @@ class Lessons:
         """Walk the chain for an outcome's payment, and note what was expected at each link."""
         nodes, keys, at = lesson.nodes, lesson.keys, lesson.at
         common, steady, recent = [], [], []
-        z = logit(self._top_rate(nodes[0], self._whole()))
+        z = logit(self._top_rate(nodes[0], self._whole())) + lesson.shift
         for key in keys:
             row = self._table.row(key)
             assert row is not None
@@ -222,7 +228,8 @@ class Lessons:
                     expected = lesson.expected(mean)
                     difference = node.succeeded - node.expected
                     lesson.measure(self._steady_pools[place - 1], node.payments, difference, mean)
-                node.add_long(weight * payments, weight * succeeded, weight * expected)
+                without = succeeded if place else succeeded - self._brought(lesson, seen)
+                node.add_long(weight * payments, weight * without, weight * expected)
                 if place:
                     node.correct(self._steady_pools[place - 1].strength)
             if self._alert and (apart is None or place >= apart):
@@ -232,6 +239,13 @@ class Lessons:
                                    seen.recent[place])  # fmt: skip
                 expected = weight_recent * lesson.expected(seen.recent[place])
                 node.add_recent(weight_recent * payments, weight_recent * succeeded, expected)
+
+    @staticmethod
+    def _brought(lesson: Lesson, seen: Seen) -> float:
+        """Successes that the shift brought: a gateway's own rate is what it does without."""
+        if not lesson.shift:
+            return 0.0
+        return lesson.counts[0] * (seen.final - chance(logit(seen.final) - lesson.shift))
 
     def _teach_common(self, lesson: Lesson, seen: Seen) -> None:
         """Teach what an issuer does to all gateways; the more one of them has said, the less it is heard."""

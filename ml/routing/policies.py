@@ -187,8 +187,9 @@ class AdaptivePolicy(_Learner):
     card come to all gateways alike, so they lower all rates and change no ranking; leaving them out would make
     ``expected_success`` too rosy, and would let a gateway look better by relabelling its own errors.
 
-    What the reliability model knows beyond these estimates comes with the payment (``context.shifts``) and moves the
-    estimates, not what is learned from the outcome: over a cell's payments the shifts add up to nothing.
+    What the reliability model knows beyond these estimates comes with the payment (``context.shifts``), and with its
+    outcome: estimates are of payments as they would do without, so that those that were sent somewhere because of their
+    shift do not count twice.
 
     Source: Thompson (1933), Biometrika 25(3/4), 285-294.
     """

@@ -35,6 +35,12 @@ SHIFT_MAX: Final = 3.0
 CACHED_MAX: Final = 20_000
 """Kinds of payments whose shifts are remembered."""
 
+OTHER: Final = "\0"
+"""Stands for every name that the model does not tell apart."""
+
+BAND_MAX: Final = 80
+"""Of a trillion units; amounts beyond are alike."""
+
 STORED_AS: Final = 1
 
 
@@ -88,14 +94,6 @@ class Trees(msgspec.Struct, frozen=True):
     depth: int
 
 
-class Calibration(msgspec.Struct, frozen=True):
-    """Log odds = intercept + of_rates x (log odds of the pooled rates) + of_trees x (sum of the trees)."""
-
-    intercept: float = 0.0
-    of_rates: float = 1.0
-    of_trees: float = 1.0
-
-
 class ReliabilityModel(msgspec.Struct, frozen=True, kw_only=True):
     """Pooled rates, and trees on top of them.
 
@@ -103,8 +101,8 @@ class ReliabilityModel(msgspec.Struct, frozen=True, kw_only=True):
         cells: payments and successes of each part, for the pooled rates.
         codes: per column of ``columns_of``, the number that stands for each name.
         others: per column, the number for a name that is not listed.
-        trees: their sum is the shift, before calibration.
-        calibration: fitted to payments later than those that rates and trees were fitted to.
+        trees: their sum, times the weight, is the shift.
+        weight: factor of that sum, fitted to payments later than those that rates and trees were fitted to.
         stored_as: form of this data.
     """
 
@@ -112,7 +110,7 @@ class ReliabilityModel(msgspec.Struct, frozen=True, kw_only=True):
     codes: list[dict[str, float]]
     others: list[float]
     trees: Trees
-    calibration: Calibration = Calibration()
+    weight: float = 1.0
     stored_as: int = STORED_AS
 
 
@@ -188,6 +186,11 @@ def sums_of(trees: Trees, features: np.ndarray) -> np.ndarray:
     return _Forest(trees).sums(features)
 
 
+def bounded_shifts(weight: float, sums: np.ndarray) -> np.ndarray:
+    """Sums of trees as shifts, log odds, within ``SHIFT_MAX``."""
+    return np.clip(weight * sums, -SHIFT_MAX, SHIFT_MAX)
+
+
 class Reliability:
     """A model that serves: remembers the kinds of payments it was asked about.
 
@@ -205,6 +208,7 @@ class Reliability:
         self._forest = _Forest(model.trees)
         self._gateways = frozenset(cell.gateway for cell in model.cells if cell.gateway is not None)
         self._known: dict[tuple[Traits, tuple[str, ...]], tuple[float, ...]] = {}
+        self._names = _names_of(model)
 
     @classmethod
     def loaded(cls, body: bytes, version: int) -> Reliability:
@@ -219,7 +223,10 @@ class Reliability:
 
     def shifts(self, context: RoutingContext, gateways: tuple[str, ...]) -> tuple[float, ...]:
         """What this payment's traits add to the log odds of success at each gateway; 0 at one the model never saw."""
-        key = traits_of(context), gateways
+        traits = traits_of(context)
+        named = [name if name in names else OTHER for name, names in zip(traits[:-1], self._names, strict=True)]
+        alike = Traits._make((*named, min(traits.band, BAND_MAX)))  # what the model never saw is all the same to it
+        key = alike, gateways
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= CACHED_MAX:
@@ -231,8 +238,7 @@ class Reliability:
         if not self._model.trees.roots:
             return (0.0,) * len(gateways)
         features = self.features([(gateway, traits) for gateway in gateways])
-        said = self._model.calibration.of_trees * self._forest.sums(features)
-        bounded = np.clip(said, -SHIFT_MAX, SHIFT_MAX).tolist()
+        bounded = bounded_shifts(self._model.weight, self._forest.sums(features)).tolist()
         return tuple(
             shift if gateway in self._gateways else 0.0 for gateway, shift in zip(gateways, bounded, strict=True)
         )
@@ -248,11 +254,15 @@ class Reliability:
             rows.append([*row, traits.band, self._rates.log_odds(gateway, traits)])
         return np.array(rows, np.float32)
 
-    def log_odds(self, payments: Sequence[tuple[str, Traits]]) -> np.ndarray:
-        """Calibrated log odds of success of many payments, each at its gateway, shape (payments,), float."""
-        features, how = self.features(payments), self._model.calibration
-        trees = np.clip(how.of_trees * self._forest.sums(features), -SHIFT_MAX, SHIFT_MAX)
-        return np.asarray(how.intercept + how.of_rates * features[:, -1].astype(float) + trees)
+    def shifts_of(self, payments: Sequence[tuple[str, Traits]]) -> np.ndarray:
+        """The shift of many payments, each at its gateway, shape (payments,), log odds; 0 at one it never saw."""
+        known = np.array([gateway in self._gateways for gateway, _ in payments], float)
+        return np.asarray(known * bounded_shifts(self._model.weight, self._forest.sums(self.features(payments))))
+
+    def expected(self, payments: Sequence[tuple[str, Traits]]) -> np.ndarray:
+        """Log odds of success of many payments by the stored rates and the trees, shape (payments,)."""
+        features = self.features(payments)
+        return np.asarray(features[:, -1] + bounded_shifts(self._model.weight, self._forest.sums(features)))
 
     def evidence(self, at: float) -> Iterator[Outcome]:
         """What the rates say of each gateway, method and issuer, as a few payments for a policy that starts."""
@@ -263,6 +273,23 @@ class Reliability:
             succeeded, failed = share * cell.succeeded, share * (cell.payments - cell.succeeded)
             yield Outcome(gateway=cell.gateway, method=cell.method, issuer=cell.issuer, at=at,
                           succeeded=succeeded, failed=failed)  # fmt: skip
+
+
+def _names_of(model: ReliabilityModel) -> list[frozenset[str]]:
+    """The names of each field that the model tells apart."""
+    cells = [{cell.method for cell in model.cells}, {cell.issuer for cell in model.cells},
+             {cell.network for cell in model.cells}, set(), set(), set()]  # fmt: skip
+    found = []
+    for place, known in enumerate(cells):
+        alone, paired = model.codes[1 + 2 * place], model.codes[2 + 2 * place]
+        found.append(
+            frozenset({str(name) for name in known if name} | set(alone) | {_after_bar(name) for name in paired})
+        )
+    return found
+
+
+def _after_bar(name: str) -> str:
+    return name.partition("|")[2]
 
 
 def _check(model: ReliabilityModel) -> None:

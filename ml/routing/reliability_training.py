@@ -1,10 +1,14 @@
 """Fits the reliability model to history, and judges it on what came later.
 
-Payments are ordered by time: the first three fifths teach rates and trees, the next fifth calibrates them and chooses
-how many trees there are (none, one decision tree, or a boosted sum), the last fifth judges. So a model never saw, nor
-was chosen on, the payments that it is judged by; and the model in force, which was trained earlier, saw none of them.
+Payments are ordered by time: the first three fifths teach rates and trees, the next fifth weighs the trees and chooses
+how many there are (none, one decision tree, or a boosted sum), the last fifth judges. So a model never saw, nor was
+chosen on, the payments that it is judged by; and the model in force, which was trained earlier, saw none of them.
 
-Source: Friedman (2001), Annals of Statistics 29(5), 1189-1232; for the calibration Platt (1999).
+What serves is the *shift* of the trees alone, on top of rates that the router learns within seconds. So shifts are
+compared, each on the same rates, and these are fitted to the payments in question (one level a gateway, one slope): a
+level that moved since is nobody's merit.
+
+Source: Friedman (2001), Annals of Statistics 29(5), 1189-1232.
 """
 
 from __future__ import annotations
@@ -16,19 +20,18 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import TargetEncoder
 
 from ml.lack import TooFewData
 from ml.routing.reliability import (
-    Calibration,
     Cell,
     PooledRates,
     Reliability,
     ReliabilityModel,
     Traits,
     Trees,
+    bounded_shifts,
     columns_of,
     sums_of,
 )
@@ -54,6 +57,11 @@ SURE: Final = 1.645
 """Standard errors for "better": one side, 5 %."""
 
 DRIFT_BANDS: Final = 10
+STRETCHES: Final = 20
+WEIGHT_MAX: Final = 1.5
+NEWTON_STEPS: Final = 8
+RIDGE: Final = 1.0
+"""Rates are moved only as far as payments say: one payment's worth of doubt."""
 
 
 class Payment(NamedTuple):
@@ -71,7 +79,7 @@ class Judged(NamedTuple):
     Attributes:
         model: the data to store.
         metrics: by name; losses are mean log losses in nats.
-        better: whether it is surely better than the model in force, or without one than the rates alone.
+        better: whether it should take the place of what is in force.
         note: why, in words.
         taught_until: time of the last payment that taught, seconds since the epoch.
     """
@@ -90,9 +98,44 @@ class Judged(NamedTuple):
 class _Part(NamedTuple):
     """Payments as the fitting sees them; the last feature is what the pooled rates expect, in log odds."""
 
-    payments: Sequence[Payment]
+    asked: list[tuple[str, Traits]]
     features: np.ndarray
     truth: np.ndarray
+
+    def recalibrated(self, shifts: np.ndarray) -> np.ndarray:
+        """Log odds of success: rates fitted to these payments, one level a gateway and one slope, plus shifts.
+
+        Whatever is compared gets the same few numbers fitted, so none gains by them.
+        """
+        names = sorted({gateway for gateway, _ in self.asked})
+        levels = np.array([[gateway == name for name in names] for gateway, _ in self.asked], float)
+        given = np.column_stack([levels, self.features[:, -1].astype(float)])
+        weights = np.zeros(given.shape[1])
+        weights[-1] = 1.0
+        prior = weights.copy()
+        for _ in range(NEWTON_STEPS):
+            expected = _chance(given @ weights + shifts)
+            spread = expected * (1 - expected)
+            slope = given.T @ (self.truth - expected) - RIDGE * (weights - prior)
+            weights = weights + np.linalg.solve(
+                (given * spread[:, None]).T @ given + RIDGE * np.eye(len(weights)), slope
+            )
+        return np.asarray(given @ weights + shifts)
+
+    def losses(self, shifts: np.ndarray) -> np.ndarray:
+        """The log loss of each payment, nats."""
+        return _losses(self.recalibrated(shifts), self.truth)
+
+    def quality(self, shifts: np.ndarray) -> dict[str, float]:
+        """Area under the ROC curve, mean distance from observed success in tenths, and the loss of a constant."""
+        said, truth = _chance(self.recalibrated(shifts)), self.truth
+        tenths = np.array_split(np.argsort(said, kind="stable"), 10)
+        apart = [abs(said[tenth].mean() - truth[tenth].mean()) * len(tenth) for tenth in tenths if len(tenth)]
+        return {
+            "auc": float(roc_auc_score(truth, said)),
+            "calibration_error": float(sum(apart) / len(said)),
+            "log_loss_constant": float(log_loss(truth, np.full(len(truth), truth.mean()))),
+        }
 
 
 def fitted(history: Sequence[Payment], in_force: Reliability | None = None) -> Judged | TooFewData:
@@ -109,23 +152,21 @@ def fitted(history: Sequence[Payment], in_force: Reliability | None = None) -> J
         return TooFewData(seen=len(ordered), needed=ROWS_MIN)
     plain = _without_trees(parts[0])
     chosen, by_name = _chosen(plain, *(_part(plain, part) for part in parts[:2]))
-    judged = parts[2]
-    truth = np.array([payment.succeeded for payment in judged], float)
-    asked = [(payment.gateway, payment.traits) for payment in judged]
+    judged = _part(plain, parts[2])
+    model = Reliability(chosen)
     losses = {
-        "rates": _losses(Reliability(plain).log_odds(asked), truth),
-        "chosen": _losses(Reliability(chosen).log_odds(asked), truth),
+        "rates": judged.losses(np.zeros(len(judged.truth))),
+        "chosen": judged.losses(model.shifts_of(judged.asked)),
     }
     if in_force is not None:
-        losses["in_force"] = _losses(in_force.log_odds(asked), truth)
+        losses["in_force"] = judged.losses(in_force.shifts_of(judged.asked))
     metrics = {
         "payments": float(len(ordered)),
         "trees": float(len(chosen.trees.roots)),
-        "log_loss": float(losses["chosen"].mean()),
-        "log_loss_rates": float(losses["rates"].mean()),
+        **{f"log_loss_{name}": float(lost.mean()) for name, lost in losses.items()},
         **by_name,
-        **_quality(Reliability(chosen), asked, truth),
-        "drift_psi": _stability(Reliability(chosen), parts[0], judged),
+        **judged.quality(model.shifts_of(judged.asked)),
+        "drift_psi": _stability(model, parts[0], parts[2]),
     }
     return _judged(chosen, metrics, losses, parts[1][-1].at)
 
@@ -133,22 +174,31 @@ def fitted(history: Sequence[Payment], in_force: Reliability | None = None) -> J
 def _judged(
     chosen: ReliabilityModel, metrics: dict[str, float], losses: dict[str, np.ndarray], taught_until: float
 ) -> Judged:
-    """Compare losses, and say it in words."""
-    rival = "in_force" if "in_force" in losses else "rates"
-    gain, error = _gain(losses[rival], losses["chosen"])
-    metrics |= {"gain": gain, "gain_error": error}
-    called = {"in_force": "the model in force", "rates": "the rates alone"}[rival]
+    """Compare losses, and say it in words.
+
+    A model with trees must be surely better than the rates alone, and than the model in force. Without trees it is the
+    rates alone, which take over only from a model that does surely worse than they do.
+    """
+    has_trees = bool(chosen.trees.roots)
+    over_rates, doubt = _gain(losses["rates"], losses["chosen"])
+    metrics |= {"gain": over_rates, "gain_error": doubt}
     what = {0: "rates alone", 1: "a decision tree"}.get(len(chosen.trees.roots), "boosted trees")
-    better = gain > SURE * error and not (rival == "rates" and not chosen.trees.roots)
-    saved = f"{1000 * gain:+.2f} ± {1000 * SURE * error:.2f} thousandths"
-    note = f"{what}: log loss {metrics['log_loss']:.4f} on the latest fifth, {saved} better than {called}"
-    if rival == "in_force":
-        metrics["log_loss_in_force"] = float(losses["in_force"].mean())
-        lost, doubt = _gain(losses["in_force"], losses["rates"])
+    note = f"{what}: on the latest fifth {_told(over_rates, doubt)} better than the rates alone"
+    better = has_trees and over_rates > SURE * doubt
+    if "in_force" in losses:
+        over_old, doubt_old = _gain(losses["in_force"], losses["chosen"])
+        lost, doubt_lost = _gain(losses["in_force"], losses["rates"])
+        metrics["gain_over_in_force"] = over_old
         metrics["drift_loss"] = lost
-        if lost > SURE * doubt:
-            note += "; the model in force has drifted: the rates alone do better than it by now"
+        note += f", {_told(over_old, doubt_old)} better than the model in force"
+        better = over_old > SURE * doubt_old and (better or not has_trees)
+        if lost > SURE * doubt_lost:
+            note += "; that one has drifted: the rates alone do better than it by now"
     return Judged(chosen, metrics, better, note, taught_until)
+
+
+def _told(gain: float, error: float) -> str:
+    return f"{1000 * gain:+.2f} ± {1000 * SURE * error:.2f} thousandths of log loss"
 
 
 # --- fitting ---------------------------------------------------------------------------------------------------------
@@ -194,34 +244,55 @@ def _cells(payments: Sequence[Payment]) -> list[Cell]:
 
 
 def _part(plain: ReliabilityModel, payments: Sequence[Payment]) -> _Part:
-    features = Reliability(plain).features([(payment.gateway, payment.traits) for payment in payments])
-    return _Part(payments, features, np.array([payment.succeeded for payment in payments], int))
+    asked = [(payment.gateway, payment.traits) for payment in payments]
+    return _Part(
+        asked, Reliability(plain).features(asked), np.array([payment.succeeded for payment in payments], float)
+    )
 
 
 def _chosen(plain: ReliabilityModel, taught: _Part, later: _Part) -> tuple[ReliabilityModel, dict[str, float]]:
     """Choose how many trees, on later payments; none unless that is surely worse than the best.
 
-    Returns: the calibrated model, and the log loss on those payments of the decision tree and of the boosted sum.
+    The weight of the trees is fitted to every other stretch of time, and the choice made on those between.
+
+    Returns: the model, and the log loss on those of the decision tree and of the boosted sum.
     """
-    none = _losses(later.features[:, -1].astype(float), later.truth)
+    weighing, choosing = _in_turn(later)
+    none = choosing.losses(np.zeros(len(choosing.truth)))
     found: list[tuple[float, ReliabilityModel]] = []
     by_name: dict[str, float] = {}
     tree = _boosted(taught, trees=1, depth=TREE_DEPTH, rate=1.0, subsample=1.0)
     boosted = _boosted(taught, trees=max(TREES), depth=DEPTH, rate=RATE, subsample=SUBSAMPLE)
     for name, fit, count in [("tree", tree, 1), *(("boosted", boosted, count) for count in TREES)]:
         trees = _as_trees(fit, count)
-        how = _calibrated(later, sums_of(trees, later.features))
-        model = msgspec.structs.replace(plain, trees=trees, calibration=how)
-        asked = [(payment.gateway, payment.traits) for payment in later.payments]
-        losses = _losses(Reliability(model).log_odds(asked), later.truth)
+        weight = _weight(weighing, sums_of(trees, weighing.features))
+        losses = choosing.losses(bounded_shifts(weight, sums_of(trees, choosing.features)))
         gain, error = _gain(none, losses)
         key = f"log_loss_{name}_chosen_on"
         by_name[key] = min(by_name.get(key, np.inf), float(losses.mean()))
-        if gain > SURE * error:
-            found.append((float(losses.mean()), model))
+        if weight > 0 and gain > SURE * error:
+            weight = _weight(later, sums_of(trees, later.features))
+            found.append((float(losses.mean()), msgspec.structs.replace(plain, trees=trees, weight=weight)))
     if not found:
         return plain, by_name
     return min(found, key=lambda each: each[0])[1], by_name
+
+
+def _in_turn(part: _Part) -> tuple[_Part, _Part]:
+    """Every other of some stretches of time, and those between."""
+    stretch = np.arange(len(part.truth)) * STRETCHES // len(part.truth) % 2
+    halves = []
+    for which in (0, 1):
+        rows = np.flatnonzero(stretch == which)
+        halves.append(_Part([part.asked[row] for row in rows], part.features[rows], part.truth[rows]))
+    return halves[0], halves[1]
+
+
+def _weight(part: _Part, sums: np.ndarray) -> float:
+    """How much of what the trees say is true of these payments, 0 to 1.5, beside rates that fit them."""
+    tried = np.linspace(0.0, WEIGHT_MAX, 16)
+    losses = [float(part.losses(bounded_shifts(weight, sums)).mean()) for weight in tried]
+    return float(tried[int(np.argmin(losses))])
 
 
 class _FromRates:
@@ -262,14 +333,6 @@ def _as_trees(fit: GradientBoostingClassifier, count: int) -> Trees:
     return msgspec.structs.replace(found, depth=depth)
 
 
-def _calibrated(later: _Part, sums: np.ndarray) -> Calibration:
-    """Fit the weights of rates and trees; a weight below 0 would turn what was learnt around, so it counts as 0."""
-    given = np.stack([later.features[:, -1].astype(float), sums], axis=1)
-    fit = LogisticRegression(C=100.0).fit(given, later.truth)
-    of_rates, of_trees = (float(np.clip(weight, 0.0, 1.5)) for weight in fit.coef_[0])
-    return Calibration(float(fit.intercept_[0]), of_rates, of_trees)
-
-
 # --- judging ---------------------------------------------------------------------------------------------------------
 
 
@@ -289,25 +352,13 @@ def _gain(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
     return float(saved.mean()), float(np.std(means, ddof=1) / np.sqrt(len(means)))
 
 
-def _quality(model: Reliability, asked: Sequence[tuple[str, Traits]], truth: np.ndarray) -> dict[str, float]:
-    """Area under the ROC curve, mean distance from observed success in tenths, and the loss of a constant."""
-    said = _chance(model.log_odds(asked))
-    tenths = np.array_split(np.argsort(said, kind="stable"), 10)
-    apart = [abs(said[tenth].mean() - truth[tenth].mean()) * len(tenth) for tenth in tenths if len(tenth)]
-    return {
-        "auc": float(roc_auc_score(truth, said)),
-        "calibration_error": float(sum(apart) / len(said)),
-        "log_loss_constant": float(log_loss(truth, np.full(len(truth), truth.mean()))),
-    }
-
-
 def _stability(model: Reliability, taught: Sequence[Payment], later: Sequence[Payment]) -> float:
     """Population stability index of the expected success: how far later payments are from those that taught.
 
     Below 0.1 they are alike; above 0.25 the model is asked about payments of another kind than it knows.
     """
     before, after = (
-        model.log_odds([(payment.gateway, payment.traits) for payment in part]) for part in (taught, later)
+        model.expected([(payment.gateway, payment.traits) for payment in part]) for part in (taught, later)
     )
     edges = np.unique(np.quantile(before, np.linspace(0, 1, DRIFT_BANDS + 1)[1:-1]))
     shares = [

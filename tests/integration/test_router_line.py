@@ -181,3 +181,19 @@ async def test_the_router_follows_its_rules_file_and_the_store_without_being_tol
             return (await first())[0] == "bravo"
 
         await eventually(overridden)
+
+
+async def test_a_router_that_restarts_while_its_rules_have_a_mistake_keeps_the_last_good_ones(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """A typing error in a file must not stop the routing, nor make it forget who may take a payment."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules:\n  - {name: to_echo, order: [echo]}\n")
+    changed = msgspec.structs.replace(
+        settings, routing=msgspec.structs.replace(settings.routing, rules_path=str(rules))
+    )
+    async with routed(changed, "router_advisor") as (client, _):
+        assert (await client.route(fresh(1), timeout_ms=1_000)).gateways[0] == "echo"
+    rules.write_text("rules:\n  - {name: 2026-13-45, order: [echo]}\n")
+    async with routed(changed, "router_advisor") as (client, _):
+        assert (await client.route(fresh(2), timeout_ms=1_000)).gateways[0] == "echo"

@@ -18,6 +18,7 @@ from config.settings import Settings
 from messaging.channel import Channel
 from messaging.contracts import AttemptsRecorded, AttemptStatus
 from storage.database import Database
+from storage.heartbeats import Heartbeat, speaks_for, write_heartbeat
 from storage.rollups import minute_of
 from tests.conftest import eventually
 from tests.factories import recorded
@@ -131,3 +132,23 @@ async def test_a_watcher_that_is_killed_is_followed_by_the_one_that_stood_by(set
         (took_over,) = (event for event in map(json.loads, said.splitlines()) if event["event"] == "takes_over")
         assert datetime.fromisoformat(took_over["timestamp"]) - killed_at < timedelta(seconds=TAKEOVER_S_MAX)
         await first.wait()
+
+
+async def test_of_those_that_hear_nothing_the_eldest_speaks_unless_another_one_hears(database: Database) -> None:
+    """Silence everywhere must be told, and by one; a replica that hears is the one that works."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    since, limit = now - timedelta(seconds=30), timedelta(seconds=15)
+
+    def beat(name: str, age_s: float, *, at: datetime = now, heard: datetime | None = None) -> Heartbeat:
+        return Heartbeat(instance=name, stage="anomaly_watcher", host="h", pid=1, at=at, last_batch_at=heard,
+                         started_at=now - timedelta(seconds=age_s))  # fmt: skip
+
+    eldest, younger = beat("a", 60), beat("b", 40)
+    for one in (eldest, younger):
+        await write_heartbeat(database, one)
+    assert await speaks_for(database, eldest, since, now, age_max=limit)
+    assert not await speaks_for(database, younger, since, now, age_max=limit)
+    await write_heartbeat(database, beat("b", 40, heard=now - timedelta(seconds=1)))
+    assert not await speaks_for(database, eldest, since, now, age_max=limit)
+    await write_heartbeat(database, beat("b", 40, at=now - timedelta(seconds=60), heard=now - timedelta(seconds=20)))
+    assert await speaks_for(database, eldest, since, now, age_max=limit)  # the other one is gone

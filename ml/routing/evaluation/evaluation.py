@@ -47,6 +47,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
             there is no answer.
         unknown: decisions whose outcome is not known.
         taught: decisions before the ones that are judged, from which the candidate only learned.
+        refused: decisions for which the candidate's rules left no gateway; they are in none of the figures, neither as
+            they were nor as they would have been, so what refusing costs has to be judged by people.
         first_choices: share of payments that the candidate would have put first at each gateway.
         logged_choices: the same, as it was.
     """
@@ -55,6 +57,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     if_unknown: Interval | None
     unknown: int
     taught: int
+    refused: int = 0
     segments: list[SegmentEvaluation]
     first_choices: dict[str, float]
     logged_choices: dict[str, float]
@@ -74,7 +77,7 @@ def evaluate(decisions: Iterable[LoggedDecision], candidate: Judged, *, judge_fr
     log = _Log()
     model = SuccessModel()
     waiting: list[tuple[float, int, LoggedDecision]] = []
-    taught = 0
+    taught = refused = 0
     for number, decision in enumerate(decisions):
         while waiting and waiting[0][0] <= decision.at:
             _, _, known = heapq.heappop(waiting)
@@ -83,10 +86,14 @@ def evaluate(decisions: Iterable[LoggedDecision], candidate: Judged, *, judge_fr
         if decision.at < judge_from:
             taught += 1
         else:
-            log.add(decision, candidate.shares(decision), model)
+            shares = candidate.shares(decision)
+            if sum(shares.values()) > 0:
+                log.add(decision, shares, model)
+            else:
+                refused += 1
         if decision.known_at is not None:
             heapq.heappush(waiting, (decision.known_at, number, decision))
-    return log.evaluation(taught)
+    return log.evaluation(taught, refused)
 
 
 class _Log:
@@ -115,7 +122,7 @@ class _Log:
         self._logged[decision.gateway] += 1
         self._candidate.update(shares)
 
-    def evaluation(self, taught: int) -> Evaluation:
+    def evaluation(self, taught: int, refused: int) -> Evaluation:
         rows = np.array(self._rows).reshape(-1, 5)
         known = ~np.isnan(rows[:, 1])
         data = Weighted(*rows[known].T)
@@ -125,6 +132,7 @@ class _Log:
             if_unknown=_bounds(rows) if isinstance(result, Estimates) else None,
             unknown=int((~known).sum()),
             taught=taught,
+            refused=refused,
             segments=list(self._segments(data, known)),
             first_choices=_shares(self._candidate, len(rows)),
             logged_choices=_shares(self._logged, len(rows)),

@@ -57,6 +57,9 @@ MISTAKES = {
     "unknown key": ("rules:\n  - name: a\n    only: [alpha]\n    wenn: {}\n", 4, "unknown field"),
     "share": ("rules:\n  - name: a\n    split: {alpha: 1.5}\n", 3, "<= 1.0"),
     "bin": ("rules:\n  - name: a\n    when: {bins: [4x]}\n    only: [alpha]\n", 3, "regex"),
+    "no such date": ("rules:\n  - {name: 2026-13-45, only: [alpha]}\n", None, "not valid YAML"),
+    "itself": ("rules: &a [*a]\n", None, "contains itself"),
+    "riddle": ("rules: " + "[" * 1200 + "]" * 1200 + "\n", None, "nested too deeply"),
     "promise": ("commitments:\n  - {gateway: carla, payments: 5, per: day}\n", 2, "no gateway 'carla'"),
     "promise twice": ("commitments:\n  - {gateway: alpha, payments: 5, per: day}\n"
                       "  - {gateway: alpha, payments: 6, per: day}\n", 3, "two promises per day"),
