@@ -12,6 +12,7 @@ import numpy as np
 
 from actors.paused_gateways import PausedGateways
 from actors.recent import Recent
+from actors.routing_outcomes import TOGETHER_S, Alike, SecondAttempts, Together, context_of, outcome_of
 from actors.routing_overrides import RoutingOverrides, in_words
 from actors.unwell_gateways import UnwellGateways
 from messaging.contracts import (
@@ -38,7 +39,6 @@ from messaging.contracts import (
 from ml.experiments.assignment import Assignment
 from ml.routing.context import RULES, Outcome, Ranking, RoutingContext
 from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
-from ml.routing.fallbacks import Fallbacks
 from ml.routing.guidance import Conditions, Guidance, Payment
 from ml.routing.learners import DEFAULT, Arm, ArmLearners, arm_of
 from ml.routing.policies import Policy, PolicySettings
@@ -52,15 +52,8 @@ DECISIONS_REMEMBERED_MAX: Final = 20_000
 BATCHES_REMEMBERED_MAX: Final = 10_000
 """Batch ids remembered against learning twice; a batch is redelivered at once or after a restart, not hours later."""
 
-ORDERS_REMEMBERED_MAX: Final = 50_000
-"""Orders whose first attempt failed, remembered until their second one comes: minutes at any rate."""
-
 ADVICE_VALID: Final = timedelta(seconds=60)
 """How long a ranking may be used: an outage is noticed, and heeded, within less."""
-
-TOGETHER_S: Final = 2.0
-"""Outcomes in one batch of like payments that were made within so long are learned at once: they teach the same, and a
-busy minute costs a fraction."""
 
 ID_LENGTH_MAX: Final = 80
 TEXT_LENGTH_MAX: Final = 500
@@ -75,39 +68,6 @@ class EvidenceMinute(NamedTuple):
     issuer: str
     succeeded: int
     failed: int
-
-
-class _Alike(NamedTuple):
-    """What payments have in common that teach the same learners the same; ``arm`` None: they teach all."""
-
-    arm: Arm | None
-    gateway: str
-    method: str
-    issuer: str
-    network: str | None
-    span: float
-
-
-class _Sum:
-    """Outcomes of like payments."""
-
-    __slots__ = ("at", "failed", "shift", "succeeded")
-
-    def __init__(self) -> None:
-        self.succeeded = self.failed = self.at = self.shift = 0.0
-
-    def add(self, outcome: Outcome) -> None:
-        """Count one."""
-        self.succeeded += outcome.succeeded
-        self.failed += outcome.failed
-        self.shift += outcome.shift
-        self.at = max(self.at, outcome.at)
-
-    def outcome(self, alike: _Alike) -> Outcome:
-        """All of them, as of the latest."""
-        return Outcome(gateway=alike.gateway, method=alike.method, issuer=alike.issuer, network=alike.network,
-                       at=self.at, succeeded=self.succeeded, failed=self.failed,
-                       shift=self.shift / max(1.0, self.succeeded + self.failed))  # fmt: skip
 
 
 class RouterAdvisor:
@@ -153,8 +113,7 @@ class RouterAdvisor:
         self._paused = PausedGateways()
         self._overrides = RoutingOverrides(policies, generator)
         self._reliability: Reliability | None = None
-        self._fallbacks = Fallbacks()
-        self._failed_first: Recent[str, str] = Recent(ORDERS_REMEMBERED_MAX)
+        self._seconds = SecondAttempts()
         self._guidance = Guidance(rise_max=rise_max, canary_share=policies.canary_share, generator=generator)
 
     # --- answer ------------------------------------------------------------------------------------------------------
@@ -200,7 +159,7 @@ class RouterAdvisor:
         else:
             ranking = self._guidance.ranked(policy, ruled, payment, conditions)
             if ruled.decider is None:
-                ranking = with_fallbacks(ranking, self._fallbacks)
+                ranking = with_fallbacks(ranking, self._seconds.fallbacks)
         advised = self._advised(request, now, ranking, ruled, policy, assigned)
         if overridden:
             said = f"{in_words(overridden[0])}; {advised.reason}"
@@ -211,7 +170,7 @@ class RouterAdvisor:
         """Add what the reliability model knows of the payment, and what its earlier failures say of the next try."""
         if not candidates or (self._reliability is None and not context.previous_failures):
             return context
-        shifts = self._fallbacks.shifts(context.previous_failures, candidates)
+        shifts = self._seconds.fallbacks.shifts(context.previous_failures, candidates)
         if self._reliability is not None:
             known = self._reliability.shifts(context, tuple(candidates))
             shifts = [shift + other for shift, other in zip(shifts, known, strict=True)]
@@ -394,24 +353,24 @@ class RouterAdvisor:
         if recorded.batch_id in self._batches:
             return
         self._batches.put(recorded.batch_id, None)
-        sums: dict[_Alike, _Sum] = {}
+        sums: dict[Alike, Together] = {}
         for attempt in recorded.attempts:
             if attempt.status_previous is None and attempt.attempt_number == 1:
                 self._guidance.commitments.count(attempt.gateway, attempt.attempted_at, now)
-            self._learn_fallback(attempt)
-            outcome = _outcome_of(attempt)
+            self._seconds.learn(attempt)
+            outcome = outcome_of(attempt)
             if outcome is None or attempt.gateway not in self._gateways:
                 continue
             if self._reliability is not None:
-                (shift,) = self._reliability.shifts(_context_of(attempt), (attempt.gateway,))
+                (shift,) = self._reliability.shifts(context_of(attempt), (attempt.gateway,))
                 outcome = msgspec.structs.replace(outcome, shift=shift)
             arm = self._arm_taught(attempt)
             if attempt.status_previous is not None:  # a correction takes back what another moment taught
                 self._teach(self._learners_of(arm), outcome, now)
                 continue
             span = outcome.at // TOGETHER_S
-            alike = _Alike(arm, attempt.gateway, attempt.method, attempt.issuer, attempt.network, span)
-            sums.setdefault(alike, _Sum()).add(outcome)
+            alike = Alike(arm, attempt.gateway, attempt.method, attempt.issuer, attempt.network, span)
+            sums.setdefault(alike, Together()).add(outcome)
         for alike, together in sums.items():
             self._teach(self._learners_of(alike.arm), together.outcome(alike), now)
 
@@ -419,25 +378,12 @@ class RouterAdvisor:
         """The arm whose policy chose an attempt's gateway; None: none did, so that it is evidence for all."""
         if attempt.decision_id is None or self._overrides.at(attempt.attempted_at):
             return None
-        if self._guidance.decides and self._guidance.on(_context_of(attempt), self._able(attempt)).decider:
+        if self._guidance.decides and self._guidance.on(context_of(attempt), self._able(attempt)).decider:
             return None
         return arm_of(self._learners.assignment(attempt, attempt.attempted_at))
 
     def _able(self, attempt: RecordedAttempt) -> Eligibility:
-        return eligible(_context_of(attempt), self._gateways)
-
-    def _learn_fallback(self, attempt: RecordedAttempt) -> None:
-        """Learn how second attempts do after the gateway of the first one failed."""
-        if attempt.attempt_number == 1 and attempt.status == "failed":
-            self._failed_first.put(attempt.order_id, attempt.gateway)
-        failed = self._failed_first.get(attempt.order_id) if attempt.attempt_number == 2 else None
-        if failed is None or failed == attempt.gateway:
-            return
-        won, lost = _verdict(attempt.status)
-        won_before, lost_before = _verdict(attempt.status_previous)
-        if (won, lost) != (won_before, lost_before):
-            self._fallbacks.learn(failed, attempt.gateway, succeeded=won - won_before, not_succeeded=lost - lost_before,
-                                  at=attempt.attempted_at.timestamp())  # fmt: skip
+        return eligible(context_of(attempt), self._gateways)
 
     def _learners_of(self, arm: Arm | None) -> Iterable[Policy]:
         """Who hears of a payment: the learner of its arm; all (None) when it was chosen elsewhere."""
@@ -471,41 +417,3 @@ def decision_id_of(request_id: str) -> str:
     if len(plain) <= ID_LENGTH_MAX:
         return plain
     return f"dec_{hashlib.sha256(request_id.encode()).hexdigest()[:40]}"
-
-
-def _verdict(status: str | None) -> tuple[int, int]:
-    """(succeeded, failed) that a status stands for."""
-    return (int(status == "succeeded"), int(status in ("failed", "reversed")))
-
-
-def _context_of(attempt: RecordedAttempt) -> RoutingContext:
-    """An attempt as the payment that it was when it was routed."""
-    return RoutingContext(
-        method=attempt.method,
-        issuer=attempt.issuer,
-        network=attempt.network,
-        country=attempt.country,
-        currency=attempt.currency,
-        amount_minor=attempt.amount_minor,
-        attempt_number=attempt.attempt_number,
-        bin=attempt.bin,
-    )
-
-
-def _outcome_of(attempt: RecordedAttempt) -> Outcome | None:
-    """What an attempt teaches: its status, less the status that it replaces; None: nothing."""
-    if attempt.attempt_number > 1:
-        return None
-    succeeded, failed = _verdict(attempt.status)
-    succeeded_before, failed_before = _verdict(attempt.status_previous)
-    if (succeeded, failed) == (succeeded_before, failed_before):
-        return None
-    return Outcome(
-        gateway=attempt.gateway,
-        method=attempt.method,
-        issuer=attempt.issuer,
-        network=attempt.network,
-        at=attempt.attempted_at.timestamp(),
-        succeeded=succeeded - succeeded_before,
-        failed=failed - failed_before,
-    )

@@ -22,12 +22,12 @@ from web.api.operation import Call, Operation, Params, Problem
 Word = Annotated[str, Meta(min_length=1, max_length=60)]
 Instant = Annotated[datetime, Meta(tz=True)]
 
-HOURS_DEFAULT = 24
+HOURS_DEFAULT = 1
 DAYS_MAX = 92
 
 
 class InsightParams(Params, frozen=True, kw_only=True):
-    """Which attempts; without times, those of the last 24 hours."""
+    """Which attempts; without times, those of the last hour."""
 
     since: Instant | None = None
     until: Instant | None = None

@@ -605,10 +605,10 @@ def test_a_correction_takes_a_second_try_back() -> None:
     worker = knowing(advisor())
     tries = second_tries("alpha", "bravo", 0, 60, 10_000)
     tell(worker, batch(tries, "after_1"))
-    lost = worker._fallbacks.shift("alpha", "bravo")
+    lost = worker._seconds.fallbacks.shift("alpha", "bravo")
     again = [msgspec.structs.replace(one, status="succeeded", status_previous="failed")
              for one in tries if one.attempt_number == 2]  # fmt: skip
     tell(worker, batch(again, "after_2"))
-    pair = worker._fallbacks._pairs["alpha", "bravo"]
+    pair = worker._seconds.fallbacks._pairs["alpha", "bravo"]
     assert (round(pair.payments), round(pair.succeeded)) == (60, 60)
     assert lost == 0.0  # after any failure bravo did no better, so nothing is known of alpha in particular
