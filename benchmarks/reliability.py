@@ -22,13 +22,12 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import log_loss
 
 from ml.lack import TooFewData
 from ml.routing.context import Outcome, RoutingContext
 from ml.routing.policies import AdaptivePolicy, PolicySettings
 from ml.routing.reliability import Reliability, Traits, band_of, traits_of
-from ml.routing.reliability_training import Judged, Payment, fitted
+from ml.routing.reliability_training import Judged, Payment, Sample, fitted
 
 RESULTS: Final = Path(__file__).resolve().parent / "results" / "reliability.json"
 GATEWAYS: Final = ("alpha", "bravo", "charlie")
@@ -93,16 +92,22 @@ def success_of(world: World, model: Reliability | None, payments: int, seed: int
 
 
 def peer_loss(history: Sequence[Payment]) -> float:
-    """Mean log loss on the last fifth of gradient boosting on the names as they are, fitted to all before it."""
+    """Mean log loss on the last fifth of gradient boosting on the names as they are, fitted to all before it.
+
+    Level of each gateway and slope are fitted to the last fifth, as they are for the model in question.
+    """
     ordered = sorted(history, key=lambda payment: payment.at)
     table = pd.DataFrame([(each.gateway, *each.traits) for each in ordered])
     for column in table.columns[:-1]:
         table[column] = table[column].astype("category")
-    truth = np.array([each.succeeded for each in ordered])
+    truth = np.array([each.succeeded for each in ordered], float)
     split = len(ordered) * 4 // 5
     fit = HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=0)
     fit.fit(table[:split], truth[:split])
-    return float(log_loss(truth[split:], fit.predict_proba(table[split:])[:, 1]))
+    said = np.clip(fit.predict_proba(table[split:])[:, 1], 1e-6, 1 - 1e-6)
+    asked = [(each.gateway, each.traits) for each in ordered[split:]]
+    sample = Sample(asked, np.log(said / (1 - said))[:, None], truth[split:])
+    return float(sample.losses(np.zeros(len(asked))).mean())
 
 
 def psp_history(path: Path) -> list[Payment]:

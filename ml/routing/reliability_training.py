@@ -95,7 +95,7 @@ class Judged(NamedTuple):
         return msgspec.json.encode(self.model)
 
 
-class _Part(NamedTuple):
+class Sample(NamedTuple):
     """Payments as the fitting sees them; the last feature is what the pooled rates expect, in log odds."""
 
     asked: list[tuple[str, Traits]]
@@ -243,14 +243,14 @@ def _cells(payments: Sequence[Payment]) -> list[Cell]:
     ]
 
 
-def _part(plain: ReliabilityModel, payments: Sequence[Payment]) -> _Part:
+def _part(plain: ReliabilityModel, payments: Sequence[Payment]) -> Sample:
     asked = [(payment.gateway, payment.traits) for payment in payments]
-    return _Part(
+    return Sample(
         asked, Reliability(plain).features(asked), np.array([payment.succeeded for payment in payments], float)
     )
 
 
-def _chosen(plain: ReliabilityModel, taught: _Part, later: _Part) -> tuple[ReliabilityModel, dict[str, float]]:
+def _chosen(plain: ReliabilityModel, taught: Sample, later: Sample) -> tuple[ReliabilityModel, dict[str, float]]:
     """Choose how many trees, on later payments; none unless that is surely worse than the best.
 
     The weight of the trees is fitted to every other stretch of time, and the choice made on those between.
@@ -278,17 +278,17 @@ def _chosen(plain: ReliabilityModel, taught: _Part, later: _Part) -> tuple[Relia
     return min(found, key=lambda each: each[0])[1], by_name
 
 
-def _in_turn(part: _Part) -> tuple[_Part, _Part]:
+def _in_turn(part: Sample) -> tuple[Sample, Sample]:
     """Every other of some stretches of time, and those between."""
     stretch = np.arange(len(part.truth)) * STRETCHES // len(part.truth) % 2
     halves = []
     for which in (0, 1):
         rows = np.flatnonzero(stretch == which)
-        halves.append(_Part([part.asked[row] for row in rows], part.features[rows], part.truth[rows]))
+        halves.append(Sample([part.asked[row] for row in rows], part.features[rows], part.truth[rows]))
     return halves[0], halves[1]
 
 
-def _weight(part: _Part, sums: np.ndarray) -> float:
+def _weight(part: Sample, sums: np.ndarray) -> float:
     """How much of what the trees say is true of these payments, 0 to 1.5, beside rates that fit them."""
     tried = np.linspace(0.0, WEIGHT_MAX, 16)
     losses = [float(part.losses(bounded_shifts(weight, sums)).mean()) for weight in tried]
@@ -308,7 +308,7 @@ class _FromRates:
         return np.stack([1 - success, success], axis=1)
 
 
-def _boosted(taught: _Part, *, trees: int, depth: int, rate: float, subsample: float) -> GradientBoostingClassifier:
+def _boosted(taught: Sample, *, trees: int, depth: int, rate: float, subsample: float) -> GradientBoostingClassifier:
     leaf_min = max(LEAF_MIN, len(taught.truth) // 200)
     return GradientBoostingClassifier(
         n_estimators=trees, max_depth=depth, learning_rate=rate, subsample=subsample, min_samples_leaf=leaf_min,
