@@ -16,6 +16,7 @@ from ml.anomalies.counting import (
     REVERSED,
     SETTLED,
     STATISTICS,
+    UNKNOWN,
     Normal,
 )
 from ml.anomalies.effects import FITTED, Effects, Slope
@@ -49,8 +50,6 @@ move any more."""
 ATTEMPTS_LEARNT_MIN: Final = 600
 LEARNT_S_MIN: Final = 12.0
 """Nothing is judged before so much time was learnt: busy traffic brings many attempts before its slow answers come."""
-UNKNOWN_DEVIATION: Final = 1e3
-"""Of the logarithm of amounts before any were heard: none is small, and none is strange."""
 SWEEPS_FIRST: Final = 12
 SWEEPS: Final = 2
 HOUR_DOUBT_S: Final = 7200.0
@@ -151,7 +150,7 @@ class Baseline:
         deviation = [self._deviation(sums, kind, mean[:, kind]) for kind in (0, 1)]
         mean = mean + added[:, COUNTED:]
         if not self.has_lived:
-            deviation[1] = np.full_like(deviation[1], UNKNOWN_DEVIATION)
+            deviation[1] = np.full_like(deviation[1], UNKNOWN)
         usual = sums[:, ORDERS] / self._heard_s(table)
         return Normal(rate, mean[:, 0], deviation[0], mean[:, 1], deviation[1], usual)
 

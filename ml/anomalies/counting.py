@@ -41,6 +41,10 @@ IS_TECHNICAL: Final = np.array([fault in TECHNICAL for fault in FAULTS])
 
 SMALL: Final = 1.9
 """An amount is small when its logarithm lies so many standard deviations below what is normal: 1 in 35 orders."""
+SMALL_SHARE: Final = 1 / 35
+UNKNOWN: Final = 1e3
+"""Deviation of the logarithm of amounts before any were heard. Then each counts as small with that probability, so that
+what is learnt of small declined ones is right in size when the first amounts are known."""
 OUTLIER: Final = 3.0
 """Deviations of ln(latency) and ln(amount) count for no more than so many standard deviations."""
 
@@ -93,8 +97,9 @@ def statistics_of(attempts: Attempts, normal: Normal) -> Floats:
     priced = ~np.isnan(attempts.amount)
     amount = np.where(priced, attempts.amount, 0.0)
     cell = attempts.cell
-    small = amount < normal.amount[cell] - SMALL * normal.amount_deviation[cell]
-    rows[:, HITS + SMALL_DECLINED] = priced & small & (attempts.failed > 0)
+    deviation = normal.amount_deviation[cell]
+    small = np.where(deviation < UNKNOWN, amount < normal.amount[cell] - SMALL * deviation, SMALL_SHARE)
+    rows[:, HITS + SMALL_DECLINED] = small * (priced & (attempts.failed > 0))
     rows[:, RETRIED], rows[:, REVERSED] = attempts.retry, attempts.reversed
     timed = ~np.isnan(attempts.latency)
     latency = np.where(timed, attempts.latency, 0.0)

@@ -60,9 +60,10 @@ def history() -> list[HistoryCell]:
 
 
 class Shop:
-    """Sixty attempts a second at five gateways; one batch a second."""
+    """Attempts at five gateways, sixty a second unless said otherwise; one batch a second."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, rate: int = 60) -> None:
+        self._rate = rate
         self._random = np.random.default_rng(seed)
         self.now = BEGIN
         self._count = 0
@@ -70,7 +71,7 @@ class Shop:
     def batch(self, *, down: str | None = None) -> AttemptsRecorded:
         """What is recorded in one second, with a gateway down or none; time moves on."""
         attempts = []
-        for second in np.sort(self._random.random(60)):
+        for second in np.sort(self._random.random(self._rate)):
             self._count += 1
             gateway = GATEWAYS[self._random.integers(5)]
             failed = self._random.random() < (0.95 if gateway == down else 0.1)
@@ -298,5 +299,20 @@ def test_a_restart_does_not_take_a_shops_usual_amounts_for_strange(amount_minor:
         batch = shop.batch()
         same = [msgspec.structs.replace(attempt, amount_minor=amount_minor) for attempt in batch.attempts]
         told += list(worker.handle([msgspec.structs.replace(batch, attempts=same)], shop.now))
+        told += list(worker.tick(shop.now))
+    assert told == []
+
+
+def test_a_busy_shop_that_starts_cold_has_no_card_testers() -> None:
+    """What is learnt before amounts are known must not make the usual small declines look like a wave of them."""
+    worker, shop, amounts = watcher(), Shop(5, rate=800), np.random.default_rng(6)
+    told = []
+    for _ in range(75):
+        batch = shop.batch()
+        priced = [
+            msgspec.structs.replace(attempt, amount_minor=int(np.exp(amounts.normal(10.8, 1.0))))
+            for attempt in batch.attempts
+        ]
+        told += list(worker.handle([msgspec.structs.replace(batch, attempts=priced)], shop.now))
         told += list(worker.tick(shop.now))
     assert told == []
