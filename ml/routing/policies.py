@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -100,7 +100,6 @@ class Policy(Protocol):
         now: float,
         preference: Preference,
         unwell: Mapping[str, str] = ...,
-        places: Sequence[float] | None = None,
     ) -> Ranking:
         """Rank eligible gateways, at least one, as somebody else prefers, with what this policy expects of them.
 
@@ -110,7 +109,6 @@ class Policy(Protocol):
             now: seconds since the epoch.
             preference: the probability of each to be first.
             unwell: gateways with an open anomaly for this payment, and its reason; they stand behind the others.
-            places: the order of those that follow, lower is better; None: by what is expected of them.
         """
 
     def learn(self, outcome: Outcome, now: float) -> None:
@@ -149,12 +147,11 @@ class _Learner:
         now: float,
         preference: Preference,
         unwell: Mapping[str, str] = NONE_UNWELL,
-        places: Sequence[float] | None = None,
     ) -> Ranking:
         """Rank eligible gateways as somebody else prefers; see Policy."""
         beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now, context.network)
         shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
-        return ranking(candidates, beliefs, shares, unwell, self._generator, places=places)
+        return ranking(candidates, beliefs, shares, unwell, self._generator)
 
     def learn(self, outcome: Outcome, now: float) -> None:
         """Take in what became of payments; see Outcome."""

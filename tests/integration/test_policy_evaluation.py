@@ -89,6 +89,14 @@ async def test_a_policy_is_judged_on_what_is_stored(
     assert found["result"]["gain"]["low"] > 0
     shown = ipa(amqp_url, "policy", "evaluate", str(file), **here)
     assert "left out: 26 (no attempt followed)" in shown.stdout
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules:\n  - {name: to_alpha, order: [alpha]}\n", encoding="utf-8")
+    ruled = ipa(amqp_url, "policy", "evaluate", str(rules), **here)
+    assert ruled.returncode == 0, ruled.stderr
+    assert "by the rules decided by to_alpha" in ruled.stdout
+    rules.write_text("rules:\n  - {name: to_nobody, order: [alfa]}\n", encoding="utf-8")
+    mistaken = ipa(amqp_url, "policy", "evaluate", str(rules), **here)
+    assert f"{rules}:2" in mistaken.stderr
     none = ipa(amqp_url, "policy", "evaluate", str(file), "--since", "5m", **here)
     assert none.returncode == 3
     assert "no answer" in none.stdout
