@@ -11,9 +11,11 @@ import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from pymongo import MongoClient
 
 from cli.errors import MissingPart
 from cli.services.mongodb import PrivateMongoDB
@@ -48,10 +50,12 @@ def rabbitmq() -> Iterator[PrivateRabbitMQ]:
 
 @pytest.fixture(scope="session")
 def mongodb() -> Iterator[PrivateMongoDB]:
-    """A private mongod, shared by the tests of one run."""
+    """A private mongod, shared by the tests of one run. It removes nothing by age: many tests live on a fixed day."""
     with tempfile.TemporaryDirectory(prefix="ipa-test-") as directory:
         node = PrivateMongoDB(Path(directory) / "mongodb", cache_gb=0.25)
         _start(node)
+        with MongoClient[dict[str, Any]](node.url) as client:
+            client.admin.command({"setParameter": 1, "ttlMonitorEnabled": False})
         yield node
         asyncio.run(node.stop())
 
