@@ -1,8 +1,9 @@
-"""Takes batches from a queue for a worker: carefully at first, then as many as a batch may hold."""
+"""Takes batches from a queue for a worker: one message, then a few, then as many as a batch may hold."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any, Final
 
 from config.settings import BatchSettings
@@ -13,12 +14,17 @@ from messaging.ending import end
 CAREFUL_FROM: Final = 3
 """A message that was delivered this often before may be what kills the worker: it is taken alone.
 
-Everything that a killed worker held counts as delivered once more, also what it had not begun. So after a start one
-message is taken at a time until one comes that is no suspect: of a culprit and its neighbours, only the culprit is then
-delivered again and again until it is a dead letter.
+Everything that a killed worker held counts as delivered once more, also what it had not begun, and the broker puts
+aside what was delivered too often. So after a start one message is taken at a time while they are suspects; then a few
+(``WARY_MAX``) while they were delivered before, so that a kill counts against few; and only when none was, as many as
+may be held. Of a culprit and its neighbours, only the culprit is then delivered again and again until it is a dead
+letter.
 """
 
-BATCHES_HELD_MAX: Final = 4
+WARY_MAX: Final = 100
+"""Messages held at most while what comes was delivered before."""
+
+BATCHES_HELD_MAX: Final = 2
 """Batches that a worker holds unacknowledged at most: those under way, and the next ones, so that it need not wait."""
 
 
@@ -41,7 +47,8 @@ class Taking:
         self._stop = asyncio.ensure_future(stopping.wait())
         self._coming: asyncio.Future[list[Delivery]] | None = None
         self._consumer: Consumer | None = None
-        self._careful = True
+        self._held_max = 1
+        self._spare: deque[Delivery] = deque()
 
     async def batch(self, wait_s: float, *, or_until: asyncio.Future[Any] | None = None) -> list[Delivery]:
         """The next batch; empty when none came in time or before something else was done, or when told to stop.
@@ -68,16 +75,24 @@ class Taking:
         await end(*waits)
 
     async def _next(self) -> list[Delivery]:
-        if self._careful:
-            if self._consumer is None:
-                self._consumer = await self._channel.consume(self._queue, prefetch=1)
-            (delivery,) = await self._consumer.take(1, 0)
-            if delivery.deliveries_before < CAREFUL_FROM:
-                await self._channel.cancel(self._consumer)
-                self._consumer = None
-                self._careful = False
-            return [delivery]
+        if self._spare:
+            return [self._spare.popleft() for _ in range(min(self._batch.size_max, len(self._spare)))]
         if self._consumer is None:
-            prefetch = min(65_535, BATCHES_HELD_MAX * self._batch.size_max)
-            self._consumer = await self._channel.consume(self._queue, prefetch=prefetch)
-        return await self._consumer.take(self._batch.size_max, self._batch.wait_ms_max)
+            self._consumer = await self._channel.consume(self._queue, prefetch=self._held_max)
+        wait_ms = self._batch.wait_ms_max if self._held_max > 1 else 0
+        taken = await self._consumer.take(min(self._held_max, self._batch.size_max), wait_ms)
+        held_max = self._held_max_after(taken)
+        if held_max != self._held_max:
+            consumer, self._consumer = self._consumer, None
+            await self._channel.cancel(consumer)
+            self._spare.extend(consumer.left())
+            self._held_max = held_max
+        return taken
+
+    def _held_max_after(self, taken: list[Delivery]) -> int:
+        """How many to hold once these were taken. Who holds as many as may be goes on until a suspect comes."""
+        whole = min(65_535, BATCHES_HELD_MAX * self._batch.size_max)
+        before = max(delivery.deliveries_before for delivery in taken)
+        if before >= CAREFUL_FROM:
+            return 1
+        return whole if before == 0 or self._held_max == whole else min(WARY_MAX, whole)

@@ -12,6 +12,7 @@ from messaging.channel import Channel
 from messaging.codec import encode
 from messaging.contracts import Message, type_of
 from messaging.envelope import Envelope
+from messaging.errors import BrokerRefused
 from messaging.topology import EXCHANGE, EXCHANGE_DEAD, Queue, durable_queues, must_route
 
 
@@ -45,9 +46,16 @@ async def declare_line(channel: Channel) -> None:
 async def declare_queue(channel: Channel, queue: Queue) -> None:
     """Declare one queue and let it hear what it hears.
 
-    Raises: BrokerRefused: it exists with other properties.
+    Raises: BrokerRefused: it exists with other properties; says how to mend it.
     """
-    await channel.declare_queue(queue)
+    try:
+        await channel.declare_queue(queue)
+    except BrokerRefused as refused:
+        raise BrokerRefused(
+            f"{refused}. If another version of the assistant made this queue: let it run empty, stop the workers, and"
+            f" delete it with `rabbitmqctl delete_queue {queue.name} --if-empty`; the next start makes it anew"
+            " (a demo: start it with `--fresh`)"
+        ) from refused
     if queue.name.endswith(".dead"):
         await channel.bind(queue.name, EXCHANGE_DEAD, queue.name.removesuffix(".dead"))
     for message in queue.hears:

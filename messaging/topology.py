@@ -54,8 +54,12 @@ DEAD_LENGTH_MAX: Final = 100_000
 LOOKS_MAX: Final = 1_000_000
 """Looking at a dead letter counts as a delivery; RabbitMQ 4 would drop it after 20 without this."""
 
-DELIVERY_LIMIT: Final = 5
-"""A message that kills its worker this many times is a dead letter."""
+DELIVERY_LIMIT: Final = 12
+"""A message that kills its worker this many times is a dead letter.
+
+The broker counts a delivery for everything that a killed worker or a cut connection held, not only for the culprit: the
+limit leaves room for a bad hour with several of them (``actors.taking`` holds few then).
+"""
 
 REQUESTS_LENGTH_MAX: Final = 2_000
 """Waiting route requests; when full the broker refuses, and the checkout falls back to its own list at once."""

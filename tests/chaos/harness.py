@@ -11,11 +11,13 @@ import json
 import random
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import msgspec
 
 from messaging.client import RoutingClient
+from messaging.dead_letters import list_dead_letters
 from tests.chaos.account import Tally, account, bind_witness, settled
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load
@@ -50,6 +52,8 @@ async def run_chaos(directory: Path, *, faults: int, seed: int, at_once: int = 1
         except AssertionError:
             print(f"faults: {dict(breaking.done)}", *map(system.log_of, system.workers), sep="\n", flush=True)
             print(management(system.broker, "GET", "/api/consumers").decode(), flush=True)
+            letters = await list_dead_letters(system.settings.broker.url, "ingestor", limit=1_000)
+            print(f"dead letters of the ingestor by cause: {Counter(letter.cause for letter in letters)}", flush=True)
             raise
         tally = await account(system.settings, database, load)
         tally.faults = breaking.done.total()
