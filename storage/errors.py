@@ -40,7 +40,7 @@ def translated() -> Iterator[None]:
     """Turn pymongo's exceptions into ours.
 
     Raises:
-        StoreUnavailable: no server, no primary, a lost connection, or a time-out.
+        StoreUnavailable: no server, no primary, one that is starting, a lost connection, or a time-out.
         StoreConflict: a write conflict, a duplicate key, or a transaction that the server ended.
         StoreRefused: anything else.
     """
@@ -55,6 +55,10 @@ def translated() -> Iterator[None]:
         raise StoreConflict("another writer was faster") from error
     except (errors.ConnectionFailure, errors.ExecutionTimeout, errors.WaitQueueTimeoutError) as error:
         raise StoreUnavailable(f"MongoDB does not answer: {type(error).__name__}") from error
+    except errors.ConfigurationError as error:
+        # Asked directly, a member of a replica set that is still starting knows no sessions. A server that never will
+        # is found out when the connection is made.
+        raise StoreUnavailable("MongoDB is not ready: a server that is starting") from error
     except OverflowError as error:  # of bson: a number of more than 64 bits, or a date before year 1
         raise StoreRefused("MongoDB cannot keep a number or a date so far out") from error
     except errors.PyMongoError as error:

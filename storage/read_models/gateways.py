@@ -12,6 +12,7 @@ import msgspec
 
 from storage.database import Database
 from storage.errors import translated
+from storage.read_models.chosen import ALL, Chosen
 from storage.read_models.measures import (
     LATENCY_BUCKETS,
     QUERY_MS_MAX,
@@ -72,15 +73,19 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     gateways: list[GatewayTraffic]
 
 
-async def read_overview(database: Database, now: datetime) -> Overview:
-    """The last minutes, the minutes before them, and each gateway's part."""
+async def read_overview(database: Database, now: datetime, chosen: Chosen = ALL) -> Overview:
+    """The last minutes, the minutes before them, and each gateway's part.
+
+    Args:
+        chosen: which attempts; anomalies and the newest attempt are those of all.
+    """
     since = minutes_ago(now, WINDOW_MINUTES - 1)
     before = since - timedelta(minutes=WINDOW_MINUTES)
     with translated():
         rows, rows_before, first, newest, severities = await asyncio.gather(
-            _sums(database, since, None),
-            _sums(database, before, since),
-            _first_attempts(database, since),
+            _sums(database, since, None, chosen),
+            _sums(database, before, since, chosen),
+            _first_attempts(database, since, chosen),
             database["attempts"].find_one({}, {"attempted_at": 1}, sort=[("attempted_at", -1)]),
             _open_severities(database),
         )
@@ -147,7 +152,9 @@ def _money(amounts: Counter[str]) -> list[Money]:
     return [Money(currency, amount) for currency, amount in amounts.most_common()]
 
 
-async def _sums(database: Database, since: datetime, until: datetime | None) -> list[dict[str, Any]]:
+async def _sums(
+    database: Database, since: datetime, until: datetime | None, chosen: Chosen = ALL
+) -> list[dict[str, Any]]:
     """Sum the rollups per gateway and currency; the histograms are added by the server, bucket by bucket."""
     minute = {"$gte": since} if until is None else {"$gte": since, "$lt": until}
     summed: dict[str, Any] = {
@@ -155,7 +162,7 @@ async def _sums(database: Database, since: datetime, until: datetime | None) -> 
     }
     summed |= {f"latency_{bucket}": {"$sum": f"$latency.{bucket}"} for bucket in range(LATENCY_BUCKETS)}
     pipeline: list[dict[str, Any]] = [
-        {"$match": {"minute": minute}},
+        {"$match": {"minute": minute} | chosen.match()},
         {"$group": {"_id": {"gateway": "$gateway", "currency": "$currency"}, **summed}},
         {"$limit": GATEWAYS_MAX * 4},
     ]
@@ -163,12 +170,12 @@ async def _sums(database: Database, since: datetime, until: datetime | None) -> 
     return await cursor.to_list()
 
 
-async def _first_attempts(database: Database, since: datetime) -> Rate:
+async def _first_attempts(database: Database, since: datetime, chosen: Chosen) -> Rate:
     pipeline: list[dict[str, Any]] = [
         {"$match": {"attempted_at": {"$gte": since}}},
         {"$sort": {"attempted_at": -1}},
         {"$limit": FIRST_ATTEMPTS_MAX},
-        {"$match": {"attempt_number": 1, "status": {"$in": ["succeeded", "failed", "reversed"]}}},
+        {"$match": {"attempt_number": 1, "status": {"$in": ["succeeded", "failed", "reversed"]}} | chosen.match()},
         {"$group": {"_id": "$status", "n": {"$sum": 1}}},
     ]
     cursor = await database["attempts"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)

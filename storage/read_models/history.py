@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.database import Database
+from storage.read_models.chosen import DIMENSIONS, Chosen
 from storage.read_models.history_cube import (
     COUNTS,
-    DIMENSIONS,
     STEP_S,
     HistoryCube,
     Key,
@@ -38,16 +38,12 @@ OTHERS: Final = "others"
 A, P, S, F, AB, R, FA, FS, AM, AMS = range(len(COUNTS))
 
 
-class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What to look at; an empty tuple stands for all."""
+class HistoryQuery(Chosen, frozen=True, kw_only=True):
+    """What to look at."""
 
     since: datetime
     until: datetime
     by: By = "gateway"
-    gateway: tuple[str, ...] = ()
-    method: tuple[str, ...] = ()
-    issuer: tuple[str, ...] = ()
-    currency: tuple[str, ...] = ()
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ import structlog
 
 from storage.database import Database
 from storage.errors import StoreError, translated
+from storage.read_models.chosen import DIMENSIONS
 from storage.read_models.measures import LATENCY_BUCKETS
 
 COUNTS: Final = (
@@ -24,7 +25,6 @@ COUNTS: Final = (
     "amount_minor", "amount_succeeded_minor",
 )  # fmt: skip
 COLUMNS: Final = len(COUNTS) + LATENCY_BUCKETS
-DIMENSIONS: Final = ("gateway", "method", "issuer", "currency")
 
 STEP_S: Final = 600
 KEEP: Final = timedelta(days=14)
@@ -42,6 +42,9 @@ AGAIN_EVERY_S: Final = 1_800.0
 
 KEYS_MAX: Final = 5_000
 """Combinations of gateway, method, issuer and currency per step; what is beyond them is left out and said."""
+
+LATELY: Final = timedelta(days=1)
+"""Names that did not come up for so long are not offered."""
 
 QUERY_MS_MAX: Final = 60_000
 
@@ -61,6 +64,7 @@ class HistoryCube:
         self._database, self._clock = database, clock
         self._steps: dict[datetime, dict[Key, Sums]] = {}
         self._hours: dict[datetime, dict[Key, Sums]] = {}
+        self._names: dict[str, list[str]] = {name: [] for name in DIMENSIONS}
         self.known_from: datetime | None = None
         self._log = structlog.get_logger("history")
 
@@ -75,6 +79,7 @@ class HistoryCube:
                     read_at = loop.time()
                 now = self._clock()
                 await self._read(step_of(now - FRESH), now + timedelta(seconds=STEP_S))
+                self._name(now)
             except StoreError as error:
                 self._log.warning("history waits for the store", problem=str(error))
             await asyncio.sleep(FRESH_EVERY_S)
@@ -88,6 +93,10 @@ class HistoryCube:
         steps = self._hours if hours else self._steps
         wanted = sorted(step for step in steps if since <= step < until)
         return [(step, key, sums) for step in wanted for key, sums in steps[step].items()]
+
+    def names(self) -> dict[str, list[str]]:
+        """The names that there were lately, by dimension, in their order."""
+        return self._names
 
     async def _read_all(self) -> None:
         """Read what is kept, the newest first, so that short ranges are there soon."""
@@ -103,6 +112,14 @@ class HistoryCube:
             self.known_from = end if self.known_from is None else min(self.known_from, end)
             await asyncio.sleep(0.05)
         self.known_from = oldest
+
+    def _name(self, now: datetime) -> None:
+        """Note the names of the last day."""
+        seen: set[Key] = set()
+        for hour, keys in self._hours.items():
+            if hour >= now - LATELY:
+                seen.update(keys)
+        self._names = {name: sorted({key[place] for key in seen}) for place, name in enumerate(DIMENSIONS)}
 
     async def _oldest(self) -> datetime | None:
         with translated():

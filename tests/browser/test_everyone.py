@@ -11,19 +11,19 @@ from playwright.async_api import Browser, Page, expect
 
 from messaging.contracts import Anomaly, Segment
 from storage.anomalies import record_anomalies
-from tests.browser.test_pages import DESK, PHONE, Site, browser, logged_in, site  # noqa: F401  fixtures
+from tests.browser.test_pages import DESK, PHONE, SHOTS, Site, browser, logged_in, site  # noqa: F401  fixtures
 from tests.web_documents import STORY
 from web.keys import DATABASE
 from web.routes import PAGES
 
 AXE = Path(__file__).parents[2] / ".venv/npm/node_modules/axe-core/axe.min.js"
-SHOTS = Path(__file__).parents[2] / "artifacts/screenshots"
 EXTRA = (
     f"/payments/{STORY}",
     "/payments?q=ord_000001",
     "/anomalies/ano_1",
     "/policies?policy=uniform&days=1",
     "/trends?range=24h&by=method&gateway=alpha",
+    "/?range=15m&gateway=alpha&method=card",
 )
 VIOLATIONS = """async (only) => {
   const options = only ? {runOnly: [only]} : {};

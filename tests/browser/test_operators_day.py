@@ -17,8 +17,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from cli.services.ports import free_ports
-from tests.browser.test_everyone import SHOTS
-from tests.browser.test_pages import DESK, browser  # noqa: F401
+from tests.browser.test_pages import DESK, SHOTS, browser  # noqa: F401
 from tests.conftest import eventually
 
 LEARN_S = 28

@@ -29,6 +29,7 @@ IS_MISSING = not Path(CHROMIUM).exists()
 PASSWORD = "correct horse"
 DESK = ViewportSize(width=1400, height=900)
 PHONE = ViewportSize(width=390, height=844)
+SHOTS = Path(__file__).parents[2] / "artifacts/screenshots"
 DRAWN_MS_MAX = 60_000
 """A live view may take so long to draw; generous, because a loaded machine starts Bokeh slowly."""
 ALL = (*PAGES, f"/payments/{STORY}", "/payments?q=ord_000001")
@@ -192,6 +193,39 @@ async def test_every_live_view_draws(site: Site, browser: Browser) -> None:
         await page.goto(f"{site.url}{path}")
         await expect(page.frame_locator("iframe.live").locator("canvas").first).to_be_attached(timeout=DRAWN_MS_MAX)
     await context.close()
+    assert problems == []
+
+
+async def test_live_views_follow_the_choice(site: Site, browser: Browser) -> None:
+    """Filter and range stand in the address: the page, its live view and a reload show the same, and a chip ends it."""
+    await site.start_dashboard()
+    _, page, problems = await logged_in(site, browser, DESK)
+    frame = page.frame_locator("iframe[data-live]")
+
+    async def offered() -> int:
+        await page.goto(site.url)
+        return await page.locator("#add-gateway option").count() - 1
+
+    await eventually(offered, within_s=30, every_s=1)
+    await page.locator("details.filters summary").click()
+    await page.select_option("#add-gateway", "bravo")
+    await page.click("details.filters button[type=submit]")
+    assert "gateway=bravo" in page.url
+    for _ in range(2):
+        await expect(frame.locator("time").first).to_be_visible(timeout=DRAWN_MS_MAX)
+        await expect(frame.locator("text=bravo").first).to_be_visible(timeout=DRAWN_MS_MAX)
+        assert await frame.locator("text=alpha").count() == 0
+        assert await page.locator('[data-part="gateways"] tbody th').all_inner_texts() == ["bravo"]
+        await page.reload()
+    await page.get_by_role("link", name="15m live").click()
+    await expect(frame.get_by_text("last 15 minutes").first).to_be_visible(timeout=DRAWN_MS_MAX)
+    assert "gateway=bravo" in page.url
+    await expect(frame.locator(".bk-Figure").first).to_be_visible(timeout=DRAWN_MS_MAX)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    await page.screenshot(path=SHOTS / "overview_chosen.png", full_page=True)
+    await page.get_by_role("link", name="bravo").click()
+    await expect(frame.locator("text=alpha").first).to_be_visible(timeout=DRAWN_MS_MAX)
+    assert "gateway" not in page.url
     assert problems == []
 
 

@@ -24,7 +24,8 @@ from pymongo import AsyncMongoClient
 
 from storage.database import Database
 from storage.errors import StoreUnavailable
-from storage.read_models.live import LiveFigures
+from storage.read_models.chosen import Chosen
+from storage.read_models.live import CHOICES_MAX, LiveFigures
 from web.dashboard.sessions import SESSION_HEADER, VIEWS, embed_path, signed_session_id
 
 ROOT = Path(__file__).parents[2]
@@ -237,6 +238,38 @@ async def test_slots_are_added_up_and_corrections_followed(database: Database) -
     assert live.snapshot.attempts is before
 
 
+async def test_what_is_chosen_is_followed_apart(database: Database) -> None:
+    """A choice has its own traffic and everybody's facts, is shared, let go with its last viewer, and bounded."""
+    clock = Clock(NOW)
+    live = LiveFigures(database, gateways=("alpha", "bravo"), poll_ms=1000, heartbeat_s=2, clock=clock)
+    await database["attempt_rollups"].insert_many(
+        [rollup(MINUTE, "bravo", 5, 4, slot=1), rollup(MINUTE, "alpha", 7, 7, slot=2)]
+    )
+    beat = {"stage": "ingestor", "host": "h", "pid": 1, "started_at": NOW, "at": NOW, "batches": 0, "lag": 3}
+    await database["heartbeats"].insert_one({"_id": "i", **beat})
+    chosen = live.of(Chosen(gateway=("bravo",)))
+    assert live.of(Chosen()) is live
+    assert live.of(Chosen(gateway=("bravo",))) is chosen
+    assert chosen.snapshot.polled_at is None
+    await live.poll()
+    assert live.snapshot.attempts.values[..., 0].sum() == 12
+    assert chosen.snapshot.attempts.values[..., 0].sum() == 5
+    assert chosen.snapshot.polled_at == live.snapshot.polled_at
+    assert chosen.snapshot.workers == live.snapshot.workers
+    assert len(live.snapshot.workers) == 1
+    none = live.of(Chosen(method=("no_such",), currency=("INR",)))
+    clock.at += timedelta(seconds=1)
+    await database["attempt_rollups"].update_one({"slot": 1}, {"$inc": {"attempts": 10, "succeeded": 10}})
+    await live.poll()
+    assert chosen.snapshot.arrivals.sums[-1, 1, :4].tolist() == [15, 0, 14, 1]
+    assert not none.snapshot.attempts.values.any()
+    held = [live.of(Chosen(issuer=(f"bank_{number}",))) for number in range(CHOICES_MAX - 2)]
+    with pytest.raises(ValueError, match=f"{CHOICES_MAX} different choices"):
+        live.of(Chosen(issuer=("one_more",)))
+    held.clear()
+    assert live.of(Chosen(issuer=("one_more",))) is not live
+
+
 async def test_facts_are_read(database: Database) -> None:
     """Open and recent anomalies, failures, advice, and heartbeats come along; old anomalies do not."""
     shape = {"signal": "success_rate", "severity": "major", "observed": 0.5, "expected": 0.9}
@@ -285,7 +318,7 @@ async def test_a_store_that_is_away_leaves_the_last_figures(database: Database) 
     away: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
         f"mongodb://127.0.0.1:{free_port()}", serverSelectionTimeoutMS=100
     )
-    live._database = away["ipa"]
+    live._database = live._traffic._database = away["ipa"]
     with pytest.raises(StoreUnavailable):
         await live.poll()
     polling = asyncio.create_task(live.run())
@@ -294,7 +327,7 @@ async def test_a_store_that_is_away_leaves_the_last_figures(database: Database) 
     assert live.snapshot.polled_at == polled_at
     assert live.stale_since(clock()) is None
     assert live.stale_since(clock() + 60) == polled_at
-    live._database = database
+    live._database = live._traffic._database = database
     clock.at += timedelta(seconds=60)
     for _ in range(100):
         if live.snapshot.polled_at != polled_at:

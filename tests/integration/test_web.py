@@ -186,6 +186,16 @@ async def test_figures_of_page_and_rest_are_those_stored(operator: Web) -> None:
     }
     assert {row["gateway"]: row["traffic"]["attempts"] for row in overview["gateways"]} == counted
     assert overview["traffic"]["attempts"] == sum(counted.values())
+    gateway = max(counted, key=lambda name: counted[name])
+    part = await (await operator.get("/api/v1/overview", params={"gateway": gateway})).json()
+    assert part["traffic"]["attempts"] == counted[gateway] < overview["traffic"]["attempts"]
+    assert [row["gateway"] for row in part["gateways"]] == [gateway]
+    shown = await (await operator.get("/", params={"gateway": gateway, "range": "15m"})).text()
+    assert f'data-query="range=15m&amp;gateway={gateway}"' in shown
+    assert f'href="/trends?range=7d&amp;gateway={gateway}"' in shown
+    assert "take out" in shown
+    refused = await operator.get("/", params={"range": "2y"})
+    assert (refused.status, "Live views look back 15m or 1h" in await refused.text()) == (400, True)
     page = await (await operator.get("/")).text()
     assert all(f'<th scope="row">{name}</th>' in page for name in counted)
 

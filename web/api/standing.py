@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from storage.read_models.chosen import Chosen
 from storage.read_models.experiments import Experiments
 from storage.read_models.failure_map import FailureMap
 from storage.read_models.failures import Failures
 from storage.read_models.gateways import Overview
 from storage.read_models.routing import Routing
 from storage.read_models.success_cost import SuccessCost
-from web.api.operation import Call, Operation
+from web.api.operation import Call, Operation, Params
+from web.choosing import NAME_CHARS_MAX
 from web.pages.reading import (
     SystemHealth,
     experiments_of,
@@ -20,10 +27,23 @@ from web.pages.reading import (
     success_cost_of,
 )
 
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 
-async def overview(call: Call) -> Overview:
+
+class OverviewParams(Params, frozen=True, kw_only=True):
+    """Which attempts; all when nothing is named."""
+
+    gateway: Name | None = None
+    method: Name | None = None
+    issuer: Name | None = None
+    currency: Name | None = None
+
+
+async def overview(call: Call, params: OverviewParams) -> Overview:
     """The system at a glance: the last minutes, the minutes before them, and each gateway's part."""
-    return await overview_of(call.request)
+    named = msgspec.structs.asdict(params)
+    chosen = Chosen(**{dimension: (name,) for dimension, name in named.items() if name is not None})
+    return await overview_of(call.request, chosen)
 
 
 async def failures(call: Call) -> Failures:
@@ -57,7 +77,7 @@ async def health(call: Call) -> SystemHealth:
 
 
 OPERATIONS = (
-    Operation("GET", "/api/v1/overview", overview, answer=Overview),
+    Operation("GET", "/api/v1/overview", overview, params=OverviewParams, answer=Overview),
     Operation("GET", "/api/v1/failures", failures, answer=Failures),
     Operation("GET", "/api/v1/failures/map", failure_map, answer=FailureMap),
     Operation("GET", "/api/v1/routing/success-cost", success_cost, answer=SuccessCost),

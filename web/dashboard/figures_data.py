@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from storage.read_models.live import COUNTS, LATENCY_COLUMN
 from storage.read_models.live_arrivals import Arrivals
 from storage.read_models.live_series import MINUTE_S, OTHER, Counts, MinuteCounts, Series
+from storage.read_models.live_traffic import COUNTS, LATENCY_COLUMN
 from storage.read_models.measures import LATENCY_BUCKETS, LATENCY_MS_FIRST, LATENCY_RATIO
 
 ATTEMPTS, PENDING, SUCCEEDED, FAILED, ABANDONED, REVERSED = range(len(COUNTS))

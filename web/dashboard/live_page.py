@@ -6,17 +6,21 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import jinja2
+import msgspec
 from bokeh.core.templates import get_env
 from bokeh.document import Document
 from bokeh.models.css import InlineStyleSheet
 from bokeh.models.widgets.markups import Div
 
-from storage.read_models.live import LiveFigures
-from web.dashboard.appearance import FONT, LOOKS, Look, Marks
+from storage.read_models.live import LiveFigures, LiveSnapshot
+from storage.read_models.live_series import WINDOW_MINUTES, MinuteCounts
+from web.dashboard.appearance import FONT, LIGHT, Look, Marks
+from web.dashboard.asked import asked_of
 from web.dashboard.legends import stylesheet
 from web.dashboard.sessions import PREFIX
 from web.dashboard.views import BUILDERS, Palette, Panel
@@ -33,10 +37,11 @@ class SharedMarks:
     def __init__(self, gateways: Sequence[str], stages: Sequence[str]) -> None:
         self._gateways, self._stages, self._categories = Marks(gateways), Marks(stages), Marks()
 
-    def palette(self, look: Look) -> Palette:
-        """The palette in one theme."""
+    def palette(self, look: Look, minutes: int = WINDOW_MINUTES) -> Palette:
+        """The palette in one theme, looking back so far."""
         return Palette(
             look=look,
+            minutes=minutes,
             gateways=self._gateways,
             categories=self._categories,
             stages=self._stages,
@@ -59,11 +64,55 @@ class Audience:
             page.draw_soon()
 
 
-class LivePage:
-    """The panels of one view, drawn from the shared figures."""
+class Figures(Protocol):
+    """What a page draws from: everything, or what was chosen."""
 
-    def __init__(self, document: Document, panels: Sequence[Panel], live: LiveFigures, look: Look) -> None:
+    snapshot: LiveSnapshot
+
+    def stale_since(self, now: float) -> float | None:
+        """Since when the store did not answer; None: it does."""
+        ...
+
+
+class Window:
+    """The newest minutes of a snapshot; parts that did not change stay the same objects.
+
+    Args:
+        minutes: so many are kept.
+    """
+
+    def __init__(self, minutes: int) -> None:
+        self._minutes = minutes
+        self._last: dict[str, tuple[MinuteCounts, MinuteCounts]] = {}
+
+    def of(self, snapshot: LiveSnapshot) -> LiveSnapshot:
+        """The snapshot with fewer minutes."""
+        if self._minutes >= WINDOW_MINUTES:
+            return snapshot
+        for name in ("attempts", "failures"):
+            whole: MinuteCounts = getattr(snapshot, name)
+            if name not in self._last or self._last[name][0] is not whole:
+                self._last[name] = whole, whole.last(self._minutes)
+        kept = {name: last for name, (_, last) in self._last.items()}
+        return msgspec.structs.replace(snapshot, **kept)
+
+
+class LivePage:
+    """The panels of one view, drawn from the shared figures.
+
+    Args:
+        document: where they stand.
+        panels: the panels.
+        live: the figures; they are held for as long as the page is.
+        look: the theme.
+        minutes: charts of whole minutes look back so far.
+    """
+
+    def __init__(
+        self, document: Document, panels: Sequence[Panel], live: Figures, look: Look, minutes: int = WINDOW_MINUTES
+    ) -> None:
         self._document, self._panels, self._live = document, panels, live
+        self._window = Window(minutes)
         self._is_waiting = False
         css = InlineStyleSheet(css=stylesheet(look))
         self.status = Div(name="status", text="", margin=0, sizing_mode="stretch_width", stylesheets=[css])
@@ -95,8 +144,9 @@ class LivePage:
                 words = status_words(self._live, now)
                 if words != self.status.text:
                     self.status.text = words
+                snapshot = self._window.of(self._live.snapshot)
                 for panel in self._panels:
-                    panel.component.update(self._live.snapshot, now)
+                    panel.component.update(snapshot, now)
         finally:
             self._document.unhold()
 
@@ -105,7 +155,7 @@ class LivePage:
         self._panels = ()
 
 
-def status_words(live: LiveFigures, now: float) -> str:
+def status_words(live: Figures, now: float) -> str:
     """How fresh the figures are."""
     polled_at = live.snapshot.polled_at
     if polled_at is None:
@@ -140,15 +190,16 @@ def application(view: str, live: LiveFigures, marks: SharedMarks, audience: Audi
     title, build = BUILDERS[view]
 
     def fill(document: Document) -> None:
-        look = LOOKS[theme_of(document)]
-        panels = build(marks.palette(look))
-        page = LivePage(document, panels, live, look)
-        document.title = title
-        document.template = TEMPLATE
-        document.template_variables.update(look=look, font=FONT, panels=panels, prefix=PREFIX)
-        # The page's own script waits for the server and loads anew; a session does not outlive its server.
-        document.config.reconnect_session = False
-        document.config.notify_connection_status = False
+        context: Any = document.session_context
+        try:
+            asked = asked_of(context.request.arguments if context and context.request else {})
+            figures = live.of(asked.chosen)
+        except ValueError as problem:
+            _say(document, str(problem))
+            return
+        look, panels = asked.look, build(marks.palette(asked.look, asked.minutes))
+        page = LivePage(document, panels, figures, look, asked.minutes)
+        _frame(document, title, look, panels)
         page.update(time.time())
         document.on_session_destroyed(page.close)
         audience.add(page)
@@ -156,12 +207,22 @@ def application(view: str, live: LiveFigures, marks: SharedMarks, audience: Audi
     return fill
 
 
-def theme_of(document: Document) -> str:
-    """The theme that the request asked for; light when it asked for none that there is."""
-    context: Any = document.session_context
-    asked = context.request.arguments.get("theme", [b""]) if context and context.request else [b""]
-    theme = asked[0].decode(errors="replace")
-    return theme if theme in LOOKS else "light"
+def _frame(document: Document, title: str, look: Look, panels: Sequence[Panel]) -> None:
+    """Put the page around what stands in a document."""
+    document.title = title
+    document.template = TEMPLATE
+    document.template_variables.update(look=look, font=FONT, panels=panels, prefix=PREFIX)
+    # The page's own script waits for the server and loads anew; a session does not outlive its server.
+    document.config.reconnect_session = False
+    document.config.notify_connection_status = False
+
+
+def _say(document: Document, problem: str) -> None:
+    """A page that shows nothing but why."""
+    css = InlineStyleSheet(css=stylesheet(LIGHT))
+    text = f'<span class="state bad">▲ not shown</span> <small>{escape(problem)}</small>'
+    document.add_root(Div(name="status", text=text, margin=0, sizing_mode="stretch_width", stylesheets=[css]))
+    _frame(document, "Not shown", LIGHT, ())
 
 
 def _drawn(seen: weakref.ref[LivePage]) -> None:

@@ -21,11 +21,15 @@ ADVICE_COLUMNS: Final = ("gateway", "decisions", "settled", "colour", "words", "
 
 
 class ParetoChart:
-    """The failures of the last hour by category, biggest first, with each one's share."""
+    """The failures of some time by category, biggest first, with each one's share.
 
-    def __init__(self, look: Look, colour: Callable[[str], str], *, height: int = 300) -> None:
+    Args:
+        span: the time in words.
+    """
+
+    def __init__(self, look: Look, colour: Callable[[str], str], *, span: str, height: int = 300) -> None:
         self.root = chart(look, height=height, axis="", time=False, y_range=FactorRange())
-        self.root.xaxis.axis_label = "failures in the last hour"
+        self.root.xaxis.axis_label = f"failures in the {span}"
         self.root.xaxis.formatter = thousands()
         self.root.xgrid.grid_line_color = look.grid
         self.root.ygrid.grid_line_color = None

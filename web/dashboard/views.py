@@ -11,7 +11,7 @@ from bokeh.models.ui.ui_element import UIElement
 
 from storage.read_models.live import LiveSnapshot
 from storage.read_models.live_arrivals import ARRIVALS_MINUTES
-from storage.read_models.live_series import MINUTE_S, MinuteCounts
+from storage.read_models.live_series import MINUTE_S, WINDOW_MINUTES, MinuteCounts
 from web.dashboard import legends
 from web.dashboard.appearance import Look, Marks
 from web.dashboard.figures_data import (
@@ -40,7 +40,6 @@ SPAN_S: Final = ARRIVALS_MINUTES * MINUTE_S
 PACE_STEP_S: Final = 5.0
 SHARE_STEP_S: Final = 10.0
 GAP_NOTE: Final = f"gap: fewer than {ROLLING_N_MIN} in {ROLLING_S:.0f} s"
-MATURE_NOTE: Final = f"last hour; a minute appears {MATURE_S:.0f} s after its end"
 
 
 class Component(Protocol):
@@ -68,12 +67,26 @@ class Panel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Palette(msgspec.Struct, frozen=True, kw_only=True):
-    """The places of all names in the colours of one theme; the places are the same for all viewers."""
+    """How a view is drawn: the theme, the places of all names in its colours, and how far back.
+
+    The places are the same for all viewers. ``minutes``: what charts of whole minutes show.
+    """
 
     look: Look
     gateways: Marks
     categories: Marks
     stages: Marks
+    minutes: int = WINDOW_MINUTES
+
+    @property
+    def span(self) -> str:
+        """How far back, in words."""
+        return "last hour" if self.minutes == WINDOW_MINUTES else f"last {self.minutes} minutes"
+
+    @property
+    def mature_note(self) -> str:
+        """What charts of whole minutes say of themselves."""
+        return f"{self.span}; a minute appears {MATURE_S:.0f} s after its end"
 
     def gateway_colour(self, name: str) -> str:
         """The colour of a gateway."""
@@ -114,7 +127,13 @@ def overview(palette: Palette) -> list[Panel]:
         _split(palette, height=240),
         Panel(name="p50", component=p50, title="Latency p50", note="half are faster; of the last 60 s"),
         Panel(name="p95", component=p95, title="Latency p95", note="19 of 20 are faster; of the last 60 s"),
-        Panel(name="minutes", component=minutes, title="Authorization rate per minute", note=MATURE_NOTE, wide=True),
+        Panel(
+            name="minutes",
+            component=minutes,
+            title="Authorization rate per minute",
+            note=palette.mature_note,
+            wide=True,
+        ),
     ]
 
 
@@ -145,7 +164,7 @@ def failures(palette: Palette) -> list[Panel]:
     def legend(snapshot: LiveSnapshot) -> str:
         return legends.colour_legend(failure_categories(snapshot.failures).names, palette.category_colour)
 
-    pareto = ParetoChart(look, palette.category_colour, height=300)
+    pareto = ParetoChart(look, palette.category_colour, span=palette.span, height=300)
     return [
         Panel(name="legend", component=HtmlPanel(look, legend), wide=True, bare=True),
         Panel(
@@ -155,8 +174,8 @@ def failures(palette: Palette) -> list[Panel]:
             note=f"as they come in, {SHARE_STEP_S:.0f} s a bar",
             wide=True,
         ),
-        Panel(name="minutes", component=minutes, title="Failures per minute", note=MATURE_NOTE),
-        Panel(name="pareto", component=pareto, title="What fails most", note="last hour"),
+        Panel(name="minutes", component=minutes, title="Failures per minute", note=palette.mature_note),
+        Panel(name="pareto", component=pareto, title="What fails most", note=palette.span),
     ]
 
 
@@ -174,7 +193,7 @@ def routing(palette: Palette) -> list[Panel]:
     return [
         _gateway_legend(palette),
         _split(palette, height=300, wide=True),
-        Panel(name="volume", component=volume, title="Attempts per minute", note=MATURE_NOTE),
+        Panel(name="volume", component=volume, title="Attempts per minute", note=palette.mature_note),
         Panel(
             name="advice",
             component=AdviceChart(look, marks),

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ml.routing.worth import Fees
 from storage.read_models.anomalies import Anomalies, read_anomalies
+from storage.read_models.chosen import ALL, Chosen
 from storage.read_models.experiments import Experiments, read_experiments
 from storage.read_models.failure_map import FailureMap, read_failure_map
 from storage.read_models.failures import Failures, read_failures
@@ -29,10 +30,11 @@ class SystemHealth(msgspec.Struct, frozen=True, kw_only=True):
     dashboard_answers: bool
 
 
-async def overview_of(request: web.Request) -> Overview:
-    """The whole system at a glance."""
+async def overview_of(request: web.Request, chosen: Chosen = ALL) -> Overview:
+    """The whole system at a glance, or what was chosen."""
     database = request.app[DATABASE]
-    return await request.app[RECENT].get("overview", lambda: read_overview(database, datetime.now(UTC)))
+    key = f"overview {chosen.names}"
+    return await request.app[RECENT].get(key, lambda: read_overview(database, datetime.now(UTC), chosen))
 
 
 async def standings_of(request: web.Request) -> list[GatewayStanding]:

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from config.settings import masked
 from storage.routing_overrides import override_in_force
-from web.keys import DATABASE, GATEWAYS, SETTINGS
+from web.choosing import LIVE_RANGES, live_choice
+from web.keys import DATABASE, GATEWAYS, HISTORY, SETTINGS
 from web.pages.people import only_for
 from web.pages.reading import (
     anomalies_of,
@@ -21,11 +22,25 @@ from web.pages.reading import (
     routing_of,
 )
 from web.rendering import page
+from web.time_range import RANGES
 
 
 async def overview(request: web.Request) -> web.Response:
-    """The system at a glance."""
-    return page(request, "overview.html", {"overview": await overview_of(request)})
+    """The system at a glance, or what was chosen of it."""
+    problem = None
+    try:
+        choice = live_choice(request.query)
+    except ValueError as error:
+        problem, choice = str(error), live_choice({})
+    context = {
+        "overview": await overview_of(request, choice.chosen),
+        "choice": choice,
+        "problem": problem,
+        "names": request.app[HISTORY].names(),
+        "live_ranges": [*LIVE_RANGES],
+        "long_ranges": [name for name in RANGES if name not in LIVE_RANGES],
+    }
+    return page(request, "overview.html", context, status=400 if problem else 200)
 
 
 async def failures(request: web.Request) -> web.Response:

@@ -13,16 +13,15 @@ import msgspec
 from aiohttp import web
 
 from storage.read_models.annotations import Annotation, read_annotations
+from storage.read_models.chosen import DIMENSIONS
 from storage.read_models.history import By, Figures, History, HistoryQuery, read_history
-from storage.read_models.history_cube import DIMENSIONS
+from web.choosing import chosen_of, said_in
 from web.keys import DATABASE, HISTORY, TRENDS
 from web.pages.drawing import Chart, draw, named
 from web.rendering import page
 from web.time_range import RANGES, TimeRange, time_range
 
 BYS: Final = (*DIMENSIONS, "all")
-NAMES_MAX: Final = 20
-NAME_CHARS_MAX: Final = 60
 SETTLED_MIN: Final = 10
 """With fewer in a step there is a gap: at n = 9 the interval spans half of the scale."""
 
@@ -38,8 +37,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         """The address again, in one order."""
         time = self.time
         when = [("range", time.name)] if time.name else [("from", time.asked_from), ("to", time.asked_to)]
-        chosen = [(name, value) for name in DIMENSIONS for value in getattr(self.query, name)]
-        return [*((k, v) for k, v in when if v), ("by", self.query.by), ("compare", str(int(self.compare))), *chosen]
+        named = self.query.names
+        return [*((k, v) for k, v in when if v), ("by", self.query.by), ("compare", str(int(self.compare))), *named]
 
     def address(self, *, without: tuple[str, str] | None = None, **changes: str) -> str:
         """The query string with some parts changed, or one taken out."""
@@ -58,13 +57,7 @@ def asked_of(query: Mapping[str, str], now: datetime) -> Asked:
     by = query.get("by", "gateway")
     if by not in BYS:
         raise ValueError(f"Split by one of {', '.join(BYS)}.")
-    getall: Any = getattr(query, "getall", lambda name, _: [query[name]] if name in query else [])
-    chosen = {}
-    for name in DIMENSIONS:
-        values = [value for value in getall(name, []) if value]
-        if len(values) > NAMES_MAX or any(len(value) > NAME_CHARS_MAX for value in values):
-            raise ValueError(f"Up to {NAMES_MAX} names of each kind can be chosen.")
-        chosen[name] = tuple(dict.fromkeys(values))
+    chosen = msgspec.structs.asdict(chosen_of(said_in(query)))
     kind: By = by  # type: ignore[assignment]
     return Asked(
         time=time,
@@ -88,7 +81,6 @@ async def trends(request: web.Request) -> web.Response:
         "annotations": annotations,
         "charts": charts(history, annotations, asked),
         "ranges": RANGES,
-        "dimensions": DIMENSIONS,
         "bys": BYS,
         "problem": problem,
         "kiosk": request.query.get("kiosk") == "1",

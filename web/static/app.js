@@ -18,7 +18,8 @@ function themeInForce() {
 
 function showLive() {
   for (const frame of document.querySelectorAll("iframe[data-live]")) {
-    const source = `/live/${frame.dataset.live}?theme=${themeInForce()}`;
+    const query = frame.dataset.query ? `&${frame.dataset.query}` : "";
+    const source = `/live/${frame.dataset.live}?theme=${themeInForce()}${query}`;
     if (frame.getAttribute("src") !== source) frame.setAttribute("src", source);
   }
 }

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from storage.read_models.live import COUNTS, LATENCY_COLUMN
 from storage.read_models.live_series import MinuteCounts, minutes_until
+from storage.read_models.live_traffic import COUNTS, LATENCY_COLUMN
 from storage.read_models.measures import LATENCY_BUCKETS, LATENCY_MS_FIRST, LATENCY_RATIO
 from web.dashboard.figures_data import (
     CATEGORIES_SHOWN,

@@ -16,13 +16,16 @@ from bokeh.models.annotations import Label
 from bokeh.models.widgets.markups import Div
 
 from messaging.contracts import ArmCount, Segment
-from storage.read_models.live import COUNTS, LiveSnapshot
+from storage.read_models.chosen import Chosen
+from storage.read_models.live import LiveSnapshot
 from storage.read_models.live_arrivals import ArrivalRing
 from storage.read_models.live_facts import AdviceCount, AnomalySpan, ExperimentStanding, Worker, WorkerBeat
 from storage.read_models.live_series import MinuteGrid, ReadingRing
+from storage.read_models.live_traffic import COUNTS
 from storage.read_models.measures import LATENCY_BUCKETS
 from web.dashboard.appearance import DARK, LIGHT, LOOKS, Look
-from web.dashboard.live_page import Audience, LivePage, SharedMarks, status_words, theme_of
+from web.dashboard.asked import Asked, asked_of
+from web.dashboard.live_page import Audience, LivePage, SharedMarks, Window, status_words
 from web.dashboard.sessions import THEMES, VIEWS
 from web.dashboard.views import BUILDERS
 
@@ -270,8 +273,39 @@ def test_ranges_follow_the_data() -> None:
     assert ranges["minutes"] == (MINUTE - 59 * 60, MINUTE)
 
 
-def test_theme_is_what_the_request_asked_for() -> None:
-    """An unknown theme, or none, is light."""
-    assert theme_of(Document()) == "light"
+def test_a_request_says_how_a_view_is_wanted() -> None:
+    """Theme, range and choice; what there is not is left at its default, and too much is refused."""
+    asked = asked_of({"theme": [b"dark"], "range": [b"15m"], "issuer": [b"a", b"b", b"a"], "method": [b""]})
+    assert (asked.look, asked.minutes, asked.chosen) == (DARK, 15, Chosen(issuer=("a", "b")))
+    assert asked_of({}) == asked_of({"theme": [b"pink"], "range": [b"2y"]}) == Asked()
+    with pytest.raises(ValueError, match="Up to 20 names"):
+        asked_of({"gateway": [f"g{number}".encode() for number in range(21)]})
+
+
+def test_a_window_keeps_the_newest_minutes() -> None:
+    """Parts that did not change stay the same objects, so nothing is drawn twice."""
+    snapshot = filled_snapshot()
+    window = Window(15)
+    kept = window.of(snapshot)
+    np.testing.assert_array_equal(kept.attempts.minutes, snapshot.attempts.minutes[-15:])
+    np.testing.assert_array_equal(kept.failures.values, snapshot.failures.values[-15:])
+    assert kept.arrivals is snapshot.arrivals
+    later = window.of(msgspec.structs.replace(snapshot, polled_at=NOW + 1))
+    assert (later.attempts, later.failures) == (kept.attempts, kept.failures)
+    assert Window(60).of(snapshot) is snapshot
+
+
+def test_every_view_draws_fifteen_minutes() -> None:
+    """Charts of whole minutes are as wide as was asked, and say so."""
+    document = Document()
+    panels = BUILDERS["failures"][1](SharedMarks(("alpha",), ()).palette(LIGHT, 15))
+    LivePage(document, panels, figures(filled_snapshot()), LIGHT, 15).update(NOW)
+    minutes = next(root for root in document.roots if root.name == "minutes")
+    assert minutes.x_range.end - minutes.x_range.start == 14 * 60_000
+    assert {panel.note for panel in panels} >= {"last 15 minutes"}
+
+
+def test_there_is_a_view_and_a_theme_for_each_name() -> None:
+    """What can be embedded is what is built."""
     assert set(THEMES) == set(LOOKS)
     assert set(VIEWS) == set(BUILDERS)

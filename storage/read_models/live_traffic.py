@@ -1,0 +1,172 @@
+"""The traffic of the last hour that the live views draw: all of it, or what a viewer chose; read poll by poll."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from storage.database import Database
+from storage.errors import translated
+from storage.read_models.chosen import ALL, Chosen
+from storage.read_models.live_arrivals import ARRIVALS_MINUTES, ArrivalRing, Arrivals
+from storage.read_models.live_series import (
+    MINUTE_S,
+    OTHER,
+    WINDOW_MINUTES,
+    Counts,
+    Key,
+    MinuteCounts,
+    MinuteGrid,
+    Row,
+    summed,
+)
+from storage.read_models.measures import LATENCY_BUCKETS
+
+COUNTS: Final = ("attempts", "pending", "succeeded", "failed", "abandoned", "reversed")
+"""The first columns of the attempts; the latency buckets follow them."""
+
+LATENCY_COLUMN: Final = len(COUNTS)
+FAILURES: Final = ("failures",)
+
+RECENT_MINUTES: Final = 4
+"""Minutes read at every poll. Older sums change rarely (late corrections), so they are read again now and then."""
+
+WHOLE_WINDOW_EVERY_S: Final = 30.0
+QUERY_MS_MAX: Final = 10_000
+
+_ATTEMPT_SUMS: Final[dict[str, Any]] = {name: {"$sum": f"${name}"} for name in COUNTS} | {
+    f"latency_{bucket}": {"$sum": f"$latency.{bucket}"} for bucket in range(LATENCY_BUCKETS)
+}
+_FAILURE_SUMS: Final[dict[str, Any]] = {name: {"$sum": f"${name}"} for name in FAILURES}
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What the last poll knew. A part that did not change is the same object as in the one before.
+
+    ``polled_at``: seconds since epoch; None before the first poll.
+    ``attempts``: columns ``COUNTS`` then the latency buckets, first gateway, second method.
+    ``failures``: column ``FAILURES``, first gateway, second category.
+    ``arrivals`` and ``failure_arrivals``: the same columns as they came in, per gateway and per category.
+    """
+
+    polled_at: float | None
+    attempts: MinuteCounts
+    failures: MinuteCounts
+    arrivals: Arrivals
+    failure_arrivals: Arrivals
+
+
+class LiveTraffic:
+    """Reads the sums per minute and keeps the last hour.
+
+    Args:
+        database: an open handle.
+        gateways: come first, in this order, everywhere.
+        now: seconds since epoch.
+        chosen: what is read; failures are told apart by gateway and currency only.
+    """
+
+    def __init__(self, database: Database, gateways: Sequence[str], now: float, chosen: Chosen = ALL) -> None:
+        self._database, self._chosen = database, chosen
+        self._attempts = MinuteGrid(len(COUNTS) + LATENCY_BUCKETS, gateways)
+        self._failures = MinuteGrid(len(FAILURES), gateways)
+        self._arrivals = ArrivalRing(len(COUNTS) + LATENCY_BUCKETS, gateways)
+        self._failure_arrivals = ArrivalRing(len(FAILURES))
+        self._whole_read_at = float("-inf")
+        self.known = Traffic(
+            polled_at=None,
+            attempts=self._attempts.counts(now),
+            failures=self._failures.counts(now),
+            arrivals=self._arrivals.arrivals(),
+            failure_arrivals=self._failure_arrivals.arrivals(),
+        )
+
+    @property
+    def points(self) -> int:
+        """How many sums of attempts are known that are not zero."""
+        return self._attempts.points
+
+    async def poll(self, now: float) -> None:
+        """Read what changed, once.
+
+        Args:
+            now: seconds since epoch.
+        Raises: StoreError: MongoDB did not answer or refused; ``known`` stays as it was.
+        """
+        before = self.known
+        whole = before.polled_at is None or now - self._whole_read_at >= WHOLE_WINDOW_EVERY_S
+        recent = self._recent_since(now)
+        since = oldest_minute(now) if whole else max(oldest_minute(now), recent)
+        chosen = self._chosen
+        with translated():
+            attempts, failures = await asyncio.gather(
+                self._rows("attempt_rollups", "method", _ATTEMPT_SUMS, since, chosen.match()),
+                self._rows("failure_rollups", "category", _FAILURE_SUMS, since, chosen.match("gateway", "currency")),
+            )
+        if whole:
+            self._whole_read_at = now
+        versions = self._attempts.version, self._failures.version
+        # What is filled in for older minutes (a replay, late corrections) did not happen now.
+        self._arrive(self._arrivals, self._attempts, self._attempts.put(attempts, since=recent), 0, now)
+        self._arrive(self._failure_arrivals, self._failures, self._failures.put(failures, since=recent), 1, now)
+        self.known = Traffic(
+            polled_at=now,
+            attempts=_laid_out(self._attempts, before.attempts, versions[0], now),
+            failures=_laid_out(self._failures, before.failures, versions[1], now),
+            arrivals=self._arrivals.arrivals(),
+            failure_arrivals=self._failure_arrivals.arrivals(),
+        )
+
+    def _arrive(self, ring: ArrivalRing, grid: MinuteGrid, changes: dict[Key, Counts], part: int, now: float) -> None:
+        """Add what came in since the last poll; at the first one, what the last minutes hold."""
+        if self.known.polled_at is not None:
+            ring.add(now, summed(changes, part))
+            return
+        counts = grid.counts(now).last(ARRIVALS_MINUTES + 1)
+        names = counts.second if part else counts.first
+        ring.begin(counts.minutes, names, counts.values.sum(axis=1 if part else 2), now)
+
+    def _recent_since(self, now: float) -> float:
+        """The first minute of an ordinary poll: a few back, or as far as polls were missed."""
+        last = self.known.polled_at or now
+        return min(now, last) // MINUTE_S * MINUTE_S - MINUTE_S * (RECENT_MINUTES - 1)
+
+    async def _rows(
+        self, collection: str, second: str, sums: dict[str, Any], since: float, match: dict[str, Any]
+    ) -> list[Row]:
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"minute": {"$gte": datetime.fromtimestamp(since, UTC)}} | match},
+            {"$group": {"_id": {"minute": "$minute", "first": "$gateway", "second": f"${second}"}, **sums}},
+        ]
+        cursor = await self._database[collection].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
+        return [
+            (
+                _epoch_s(document["_id"]["minute"]),
+                str(document["_id"].get("first") or OTHER),
+                str(document["_id"].get("second") or OTHER),
+                [int(document[name]) for name in sums],
+            )
+            async for document in cursor
+        ]
+
+
+def oldest_minute(now: float) -> float:
+    """The start of the first minute of the window that ends with the running one, seconds since epoch."""
+    return now // MINUTE_S * MINUTE_S - MINUTE_S * (WINDOW_MINUTES - 1)
+
+
+def _laid_out(grid: MinuteGrid, before: MinuteCounts, version: int, now: float) -> MinuteCounts:
+    """The window as an array; the same object as before when neither the sums' version nor the minute changed."""
+    if grid.version == version and before.minutes[-1] == now // MINUTE_S * MINUTE_S:
+        return before
+    counts = grid.counts(now)
+    grid.forget(float(counts.minutes[0]))
+    return counts
+
+
+def _epoch_s(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,74 @@
+"""What a viewer chose to look at, as it stands in an address: ``?gateway=alpha&method=card&method=upi``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from storage.read_models.chosen import DIMENSIONS, Chosen
+
+NAMES_MAX: Final = 20
+NAME_CHARS_MAX: Final = 60
+
+LIVE_RANGES: Final = {"15m": 15, "1h": 60}
+"""How far live charts of whole minutes look back, minutes; the page Trends shows more."""
+
+LIVE_RANGE: Final = "1h"
+
+
+def chosen_of(values: Callable[[str], Sequence[str]]) -> Chosen:
+    """Read a choice; empty values choose nothing, and a name counts once.
+
+    Args:
+        values: what an address says under a name.
+    Raises: ValueError: says what does not fit.
+
+    >>> chosen_of(lambda name: ["card", "", "card"] if name == "method" else []).names
+    [('method', 'card')]
+    """
+    chosen = {}
+    for name in DIMENSIONS:
+        known = [value for value in values(name) if value]
+        if len(known) > NAMES_MAX or any(len(value) > NAME_CHARS_MAX for value in known):
+            raise ValueError(f"Up to {NAMES_MAX} names of each kind can be chosen.")
+        chosen[name] = tuple(dict.fromkeys(known))
+    return Chosen(**chosen)
+
+
+def said_in(query: Mapping[str, str]) -> Callable[[str], Sequence[str]]:
+    """What a query string says under a name, as ``chosen_of`` asks for it."""
+    getall: Any = getattr(query, "getall", lambda name, _: [query[name]] if name in query else [])
+    return lambda name: getall(name, [])
+
+
+class LiveChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page with live views shows: how far back, and which attempts.
+
+    ``range``: a key of ``LIVE_RANGES``.
+    """
+
+    range: str
+    chosen: Chosen
+
+    def address(self, *, without: tuple[str, str] | None = None, **changes: str) -> str:
+        """The query string, with another range or without one name.
+
+        >>> LiveChoice(range="15m", chosen=Chosen(method=("card", "upi"))).address(without=("method", "upi"))
+        'range=15m&method=card'
+        """
+        names = [name for name in self.chosen.names if name != without]
+        return urlencode([("range", changes.get("range", self.range)), *names])
+
+
+def live_choice(query: Mapping[str, str]) -> LiveChoice:
+    """Read the address of a page with live views.
+
+    Raises: ValueError: says what does not fit.
+    """
+    span = query.get("range", LIVE_RANGE)
+    if span not in LIVE_RANGES:
+        raise ValueError(f"Live views look back {' or '.join(LIVE_RANGES)}; Trends shows more.")
+    return LiveChoice(range=span, chosen=chosen_of(said_in(query)))
