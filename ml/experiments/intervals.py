@@ -6,11 +6,12 @@ They are what the always-valid ones in ``sequences`` are measured against, and w
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 from scipy.stats import norm, t
-from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from ml.lack import TooFewData
 
@@ -77,7 +78,8 @@ def wilson_interval(proportion: Proportion, *, alpha: float = CONFIDENCE_ALPHA) 
         proportion: successes in trials.
         alpha: share of intervals that may miss the true rate, 0..1.
     Returns: rate with bounds in 0..1, or TooFewData when there is no trial at all.
-    Source: Wilson (1927) through statsmodels; checked against Newcombe (1998).
+    Source: Wilson (1927), JASA 22(158), 209-212; checked against Newcombe (1998) and statsmodels, which takes fifty times
+    as long: a page has thousands of them.
 
     >>> interval = wilson_interval(Proportion(81, 263))
     >>> round(interval.low, 4), round(interval.high, 4)
@@ -85,8 +87,14 @@ def wilson_interval(proportion: Proportion, *, alpha: float = CONFIDENCE_ALPHA) 
     """
     if proportion.trials == 0:
         return TooFewData(seen=0, needed=1)
-    low, high = proportion_confint(proportion.successes, proportion.trials, alpha=alpha, method="wilson")
-    return Interval(estimate=proportion.rate, low=float(low), high=float(high))
+    rate, trials, z = proportion.rate, proportion.trials, _normal_quantile(1 - alpha / 2)
+    scale = 1 + z**2 / trials
+    centre = (rate + z**2 / (2 * trials)) / scale
+    reach = z * math.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2)) / scale
+    # At the ends the bound is the rate itself; rounding would put it on the other side.
+    low = 0.0 if proportion.successes == 0 else centre - reach
+    high = 1.0 if proportion.successes == trials else centre + reach
+    return Interval(estimate=rate, low=low, high=high)
 
 
 def newcombe_interval(a: Proportion, b: Proportion, *, alpha: float = CONFIDENCE_ALPHA) -> Interval:
@@ -148,7 +156,7 @@ def second_opinion(a: Sample, b: Sample, *, alpha: float = CONFIDENCE_ALPHA) -> 
     """Believe in the relative lift as a normal distribution around what was measured (flat prior)."""
     spread = math.sqrt(sum(lift_variances(a, b)))
     lift = (b.mean - a.mean) / a.mean
-    reach = float(norm.ppf(1 - alpha / 2)) * spread
+    reach = _normal_quantile(1 - alpha / 2) * spread
     chance = float(norm.cdf(lift / spread))
     density = float(norm.pdf(lift / spread)) * spread
     return SecondOpinion(
@@ -174,3 +182,8 @@ def _by_t(estimate: float, variances: tuple[float, float], freedom: float, alpha
         standard_error=error,
         p_value=float(2 * t.sf(abs(estimate) / error, freedom)),
     )
+
+
+@lru_cache(maxsize=64)
+def _normal_quantile(share: float) -> float:
+    return float(norm.ppf(share))

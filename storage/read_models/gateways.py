@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from storage.database import Database
 from storage.errors import translated
@@ -23,6 +23,7 @@ from storage.read_models.measures import (
     minutes_ago,
     rate_of,
 )
+from storage.read_models.minute_sums import Sums, read_minute_sums
 
 GATEWAYS_MAX: Final = 200
 """Rows shown at most; the gateways file cannot list more."""
@@ -31,6 +32,11 @@ FIRST_ATTEMPTS_MAX: Final = 10_000
 """First attempts counted at most, newest first; the page shows how many it were."""
 
 COUNTS: Final = ("attempts", "pending", "succeeded", "failed", "abandoned", "reversed")
+SUMMED: Final = (*COUNTS, "amount_minor", "amount_succeeded_minor")
+AMOUNT: Final = len(COUNTS)
+
+Parts = dict[tuple[str, str], Sums]
+"""Sums by gateway and currency: ``SUMMED``, then the latency buckets."""
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,40 +115,35 @@ async def read_gateways(database: Database, now: datetime) -> list[GatewayTraffi
         return gateways_of(await _sums(database, minutes_ago(now, WINDOW_MINUTES - 1), None))
 
 
-def gateways_of(rows: list[dict[str, Any]]) -> list[GatewayTraffic]:
-    """Group summed rollups by gateway."""
-    total = sum(row["attempts"] for row in rows)
-    names = sorted({row["_id"]["gateway"] for row in rows})
-    return [
-        GatewayTraffic(
-            gateway=name,
-            share=sum(row["attempts"] for row in mine) / total if total else 0.0,
-            traffic=traffic_of(mine),
-        )
-        for name in names[:GATEWAYS_MAX]
-        if (mine := [row for row in rows if row["_id"]["gateway"] == name])
-    ]
+def gateways_of(parts: Parts) -> list[GatewayTraffic]:
+    """The traffic by gateway."""
+    total = sum(int(sums[0]) for sums in parts.values())
+    names = sorted({gateway for gateway, _ in parts})
+    shown = []
+    for name in names[:GATEWAYS_MAX]:
+        mine = {part: sums for part, sums in parts.items() if part[0] == name}
+        attempts = sum(int(sums[0]) for sums in mine.values())
+        share = attempts / total if total else 0.0
+        shown.append(GatewayTraffic(gateway=name, share=share, traffic=traffic_of(mine)))
+    return shown
 
 
-def traffic_of(rows: Iterable[Mapping[str, Any]]) -> Traffic:
-    """Add up summed rollups; amounts stay apart by currency."""
-    counts: Counter[str] = Counter()
-    latencies: Counter[int] = Counter()
+def traffic_of(parts: Parts) -> Traffic:
+    """Add up; amounts stay apart by currency."""
+    whole = sum(parts.values(), np.zeros(len(SUMMED) + LATENCY_BUCKETS, dtype=np.int64))
+    counts = dict(zip(SUMMED, map(int, whole), strict=False))
+    latencies = {bucket: int(count) for bucket, count in enumerate(whole[len(SUMMED) :]) if count}
     volume: Counter[str] = Counter()
     volume_succeeded: Counter[str] = Counter()
-    for row in rows:
-        counts.update({name: row[name] for name in COUNTS})
-        latencies.update({bucket: count for bucket in range(LATENCY_BUCKETS) if (count := row[f"latency_{bucket}"])})
-        currency = row["_id"]["currency"]
-        volume[currency] += row["amount_minor"]
-        volume_succeeded[currency] += row["amount_succeeded_minor"]
-    settled = counts["succeeded"] + counts["failed"] + counts["reversed"]
+    for (_, currency), sums in parts.items():
+        volume[currency] += int(sums[AMOUNT])
+        volume_succeeded[currency] += int(sums[AMOUNT + 1])
     return Traffic(
         **{name: counts[name] for name in COUNTS},
-        authorization=rate_of(counts["succeeded"], settled),
+        authorization=rate_of(counts["succeeded"], counts["succeeded"] + counts["failed"] + counts["reversed"]),
         latency_p50_ms=latency_quantile_ms(latencies, 0.50),
         latency_p95_ms=latency_quantile_ms(latencies, 0.95),
-        latencies=latencies.total(),
+        latencies=sum(latencies.values()),
         volume=_money(volume),
         volume_succeeded=_money(volume_succeeded),
     )
@@ -152,22 +153,17 @@ def _money(amounts: Counter[str]) -> list[Money]:
     return [Money(currency, amount) for currency, amount in amounts.most_common()]
 
 
-async def _sums(
-    database: Database, since: datetime, until: datetime | None, chosen: Chosen = ALL
-) -> list[dict[str, Any]]:
-    """Sum the rollups per gateway and currency; the histograms are added by the server, bucket by bucket."""
+async def _sums(database: Database, since: datetime, until: datetime | None, chosen: Chosen = ALL) -> Parts:
+    """The sums of some minutes by gateway and currency."""
     minute = {"$gte": since} if until is None else {"$gte": since, "$lt": until}
-    summed: dict[str, Any] = {
-        name: {"$sum": f"${name}"} for name in (*COUNTS, "amount_minor", "amount_succeeded_minor")
-    }
-    summed |= {f"latency_{bucket}": {"$sum": f"$latency.{bucket}"} for bucket in range(LATENCY_BUCKETS)}
-    pipeline: list[dict[str, Any]] = [
-        {"$match": {"minute": minute} | chosen.match()},
-        {"$group": {"_id": {"gateway": "$gateway", "currency": "$currency"}, **summed}},
-        {"$limit": GATEWAYS_MAX * 4},
-    ]
-    cursor = await database["attempt_rollups"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
-    return await cursor.to_list()
+    match = {"minute": minute} | chosen.match()
+    parts: Parts = {}
+    async for names, sums in read_minute_sums(
+        database, "attempt_rollups", match, SUMMED, latencies=True, query_ms_max=QUERY_MS_MAX
+    ):
+        part = names["gateway"], names["currency"]
+        parts[part] = parts[part] + sums if part in parts else sums
+    return parts
 
 
 async def _first_attempts(database: Database, since: datetime, chosen: Chosen) -> Rate:

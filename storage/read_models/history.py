@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Final, Literal
 
 import msgspec
@@ -18,10 +19,10 @@ from storage.read_models.history_cube import (
     STEP_S,
     HistoryCube,
     Key,
-    Sums,
-    read_steps,
+    read_minutes,
 )
 from storage.read_models.measures import LATENCY_BUCKETS, Rate, latency_quantile_ms, rate_of
+from storage.read_models.minute_sums import Sums
 
 By = Literal["gateway", "method", "issuer", "currency", "all"]
 
@@ -97,7 +98,7 @@ async def read_history(database: Database, cube: HistoryCube, query: HistoryQuer
     length = query.until - query.since
     before = query.since - length
     if length <= SHORT:
-        rows = await read_steps(database, before, query.until, 60)
+        rows = await read_minutes(database, before, query.until)
         return await asyncio.to_thread(_history, rows, query, 60, None)
     hours = length > FINE
     rows = cube.rows(before, query.until, hours=hours)
@@ -108,9 +109,10 @@ Row = tuple[datetime, Key, Sums]
 
 
 class _Table:
-    """Sums as one matrix with the number of the step and of the key of each row."""
+    """Sums as one matrix, in the order of the steps, with the number of the step and of the key of each row."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, unordered: Sequence[Row]) -> None:
+        rows = sorted(unordered, key=itemgetter(0))
         self.steps = sorted({step for step, _, _ in rows})
         self.keys = list(dict.fromkeys(key for _, key, _ in rows))
         step_at = {step: place for place, step in enumerate(self.steps)}
@@ -130,11 +132,14 @@ class _Table:
 
     def points(self, chosen: npt.NDArray[np.bool_], shift: timedelta = timedelta(0)) -> list[Point]:
         """The figures of some rows, step by step; steps without a row are left out."""
-        added = np.zeros((len(self.steps), self.sums.shape[1]), dtype=np.int64)
-        np.add.at(added, self.step[chosen], self.sums[chosen])
+        step = self.step[chosen]
+        if not len(step):
+            return []
+        first = np.flatnonzero(np.diff(step, prepend=-1))
+        added = np.add.reduceat(self.sums[chosen], first, axis=0)
         return [
-            Point(at=self.steps[place] + shift, figures=_figures(added[place]))
-            for place in np.unique(self.step[chosen])
+            Point(at=self.steps[place] + shift, figures=_figures(sums))
+            for place, sums in zip(step[first], added, strict=True)
         ]
 
 

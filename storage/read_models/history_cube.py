@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
-from storage.database import Database
+from storage.database import Database, Document
 from storage.errors import StoreError, translated
 from storage.read_models.chosen import DIMENSIONS
 from storage.read_models.measures import LATENCY_BUCKETS
+from storage.read_models.minute_sums import Sums, read_minute_sums
 
 COUNTS: Final = (
     "attempts", "pending", "succeeded", "failed", "abandoned", "reversed", "first_attempts", "first_succeeded",
@@ -48,7 +48,6 @@ LATELY: Final = timedelta(days=1)
 
 QUERY_MS_MAX: Final = 60_000
 
-Sums = npt.NDArray[np.int64]
 Key = tuple[str, str, str, str]
 
 
@@ -143,6 +142,22 @@ class HistoryCube:
             self._hours[hour] = added
 
 
+async def read_minutes(database: Database, since: datetime, until: datetime) -> list[tuple[datetime, Key, Sums]]:
+    """Read sums per minute.
+
+    Args:
+        since, until: the minutes, until is not included.
+    """
+    found: dict[tuple[datetime, Key], Sums] = {}
+    match = {"minute": {"$gte": since, "$lt": until}}
+    reading = read_minute_sums(database, "attempt_rollups", match, COUNTS, latencies=True, query_ms_max=QUERY_MS_MAX)
+    with translated():
+        async for names, sums in reading:
+            place = names["minute"], _key_of(names)
+            found[place] = found[place] + sums if place in found else sums
+    return [(minute, key, sums) for (minute, key), sums in found.items()]
+
+
 async def read_steps(
     database: Database, since: datetime, until: datetime, step_s: int
 ) -> list[tuple[datetime, Key, Sums]]:
@@ -165,9 +180,12 @@ async def read_steps(
         cursor = await database["attempt_rollups"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX, allowDiskUse=True)
         async for document in cursor:
             named = document["_id"]
-            key: Key = tuple(str(named.get(name) or "unknown") for name in DIMENSIONS)  # type: ignore[assignment]
-            found.append((named["step"], key, np.array(list(document.values())[1:], dtype=np.int64)))
+            found.append((named["step"], _key_of(named), np.array(list(document.values())[1:], dtype=np.int64)))
     return found
+
+
+def _key_of(names: Document) -> Key:
+    return tuple(str(names.get(name) or "unknown") for name in DIMENSIONS)  # type: ignore[return-value]
 
 
 def step_of(moment: datetime) -> datetime:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 Counts = npt.NDArray[np.int64]
 Series = npt.NDArray[np.float64]
 Key = tuple[str, str]
-Row = tuple[float, str, str, Sequence[int]]
+Row = tuple[float, str, str, Sequence[int] | Counts]
 """Start of the minute (seconds since epoch), first name, second name, cumulative counts of that minute."""
 
 MINUTE_S: Final = 60.0

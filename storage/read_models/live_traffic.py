@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from storage.database import Database
+from storage.database import Database, Document
 from storage.errors import translated
 from storage.read_models.chosen import ALL, Chosen
 from storage.read_models.live_arrivals import ARRIVALS_MINUTES, ArrivalRing, Arrivals
@@ -25,6 +25,7 @@ from storage.read_models.live_series import (
     summed,
 )
 from storage.read_models.measures import LATENCY_BUCKETS
+from storage.read_models.minute_sums import read_minute_sums
 
 COUNTS: Final = ("attempts", "pending", "succeeded", "failed", "abandoned", "reversed")
 """The first columns of the attempts; the latency buckets follow them."""
@@ -37,11 +38,6 @@ RECENT_MINUTES: Final = 4
 
 WHOLE_WINDOW_EVERY_S: Final = 30.0
 QUERY_MS_MAX: Final = 10_000
-
-_ATTEMPT_SUMS: Final[dict[str, Any]] = {name: {"$sum": f"${name}"} for name in COUNTS} | {
-    f"latency_{bucket}": {"$sum": f"$latency.{bucket}"} for bucket in range(LATENCY_BUCKETS)
-}
-_FAILURE_SUMS: Final[dict[str, Any]] = {name: {"$sum": f"${name}"} for name in FAILURES}
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -104,8 +100,8 @@ class LiveTraffic:
         chosen = self._chosen
         with translated():
             attempts, failures = await asyncio.gather(
-                self._rows("attempt_rollups", "method", _ATTEMPT_SUMS, since, chosen.match()),
-                self._rows("failure_rollups", "category", _FAILURE_SUMS, since, chosen.match("gateway", "currency")),
+                self._rows("attempt_rollups", "method", COUNTS, since, chosen.match()),
+                self._rows("failure_rollups", "category", FAILURES, since, chosen.match("gateway", "currency")),
             )
         if whole:
             self._whole_read_at = now
@@ -136,21 +132,15 @@ class LiveTraffic:
         return min(now, last) // MINUTE_S * MINUTE_S - MINUTE_S * (RECENT_MINUTES - 1)
 
     async def _rows(
-        self, collection: str, second: str, sums: dict[str, Any], since: float, match: dict[str, Any]
+        self, collection: str, second: str, counts: Sequence[str], since: float, match: Document
     ) -> list[Row]:
-        pipeline: list[dict[str, Any]] = [
-            {"$match": {"minute": {"$gte": datetime.fromtimestamp(since, UTC)}} | match},
-            {"$group": {"_id": {"minute": "$minute", "first": "$gateway", "second": f"${second}"}, **sums}},
-        ]
-        cursor = await self._database[collection].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
+        match = {"minute": {"$gte": datetime.fromtimestamp(since, UTC)}} | match
+        reading = read_minute_sums(
+            self._database, collection, match, counts, latencies=counts is COUNTS, query_ms_max=QUERY_MS_MAX
+        )
         return [
-            (
-                _epoch_s(document["_id"]["minute"]),
-                str(document["_id"].get("first") or OTHER),
-                str(document["_id"].get("second") or OTHER),
-                [int(document[name]) for name in sums],
-            )
-            async for document in cursor
+            (_epoch_s(names["minute"]), str(names.get("gateway") or OTHER), str(names.get(second) or OTHER), sums)
+            async for names, sums in reading
         ]
 
 

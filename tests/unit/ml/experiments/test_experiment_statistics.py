@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
 
 from benchmarks.experiment_simulation import World, looks_of, watch
 from benchmarks.experiment_vectors import checks, same_as_by_hand
@@ -209,6 +210,17 @@ def test_impossible_proportion_is_refused(successes: int, trials: int) -> None:
     """More successes than trials is a mistake in counting, and said at once."""
     with pytest.raises(ValueError, match="cannot be"):
         Proportion(successes, trials)
+
+
+@given(st.integers(1, 10**7), st.floats(0, 1), st.sampled_from([0.05, 0.1, 0.01]))
+def test_wilson_interval_is_that_of_statsmodels(trials: int, share: float, alpha: float) -> None:
+    """For every number of trials and successes, at the ends as well."""
+    successes = round(share * trials)
+    interval = wilson_interval(Proportion(successes, trials), alpha=alpha)
+    assert isinstance(interval, Interval)
+    expected = proportion_confint(successes, trials, alpha=alpha, method="wilson")
+    assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-12)
+    assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
 
 
 def test_wilson_interval_is_the_published_one() -> None:
