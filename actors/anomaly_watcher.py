@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -29,8 +29,9 @@ from messaging.contracts import (
 from ml.anomalies.attempts import Observation, Reason
 from ml.anomalies.detector import AnomalyDetector
 from ml.anomalies.findings import Change
+from ml.anomalies.forest import Forest
 from ml.anomalies.history import HistoryCell
-from ml.anomalies.segments import SegmentKey
+from ml.anomalies.segments import Floats, Integers, SegmentKey
 
 AnomalyTold = AnomalyOpened | AnomalyUpdated | AnomalyClosed
 Heard = AttemptsRecorded | FailuresClassified | AnomalyHandled | GatewayPaused | GatewayResumed
@@ -59,6 +60,7 @@ class AnomalyWatcher:
     """Counts what was recorded, and tells at each tick which anomalies were opened, updated or closed.
 
     Args: as :class:`ml.anomalies.detector.AnomalyDetector`; the keys of the settings section ``anomalies``.
+        minute_ended: told of every minute that the forest looks at: its end, its busy segments and their features.
     """
 
     def __init__(
@@ -76,7 +78,13 @@ class AnomalyWatcher:
         retrain_s: float,
         maintenance: Sequence[MaintenanceWindow] = (),
         seed: int = 0,
+        minute_ended: Callable[[float, Sequence[SegmentKey], Floats], None] | None = None,
     ) -> None:
+        def named(at: float, segments: Integers, rows: Floats) -> None:
+            assert minute_ended is not None
+            names = self._detector.ledger.table.segments
+            minute_ended(at, [names[number] for number in segments.tolist()], rows)
+
         self._detector = AnomalyDetector(
             window_s=window_s,
             grace_s=grace_s,
@@ -89,6 +97,7 @@ class AnomalyWatcher:
             contamination=contamination,
             retrain_s=retrain_s,
             seed=seed,
+            minute_ended=None if minute_ended is None else named,
         )
         self._maintenance = tuple(maintenance)
         self._batches: OrderedDict[str, float] = OrderedDict()
@@ -163,6 +172,10 @@ class AnomalyWatcher:
         for pause in pauses:
             self._pauses.put(pause.pause_id, pause)
         self._detector.warm_start(cells, [finding_of(anomaly) for anomaly in known], now.timestamp())
+
+    def take_forest(self, forest: Forest | None) -> None:
+        """Use a forest that was fitted to stored history from now on; None: fit one to what is heard."""
+        self._detector.take_forest(forest)
 
     # --- counting -----------------------------------------------------------------------------------------------------
 

@@ -72,6 +72,17 @@ class PastTraffic:
             yield heapq.heappop(self._known)[2]
 
 
+async def warmed(watcher: AnomalyWatcher, database: Database, settings: Settings, since: datetime) -> None:
+    """Let a watcher learn what was normal before a moment of the past."""
+    baseline = timedelta(minutes=settings.anomalies.baseline_minutes)
+    cells = [
+        history_cell(document)
+        async for document in read_sums(database, since - baseline)
+        if document["since"] + timedelta(seconds=document["seconds"]) <= since
+    ]
+    watcher.warm_start(cells, [], since)
+
+
 async def rebuild_anomalies(
     database: Database, settings: Settings, spans: Sequence[tuple[datetime, datetime]], now: datetime
 ) -> AsyncIterator[Progress]:
@@ -81,13 +92,7 @@ async def rebuild_anomalies(
     """
     since, until = spans[0][0], spans[-1][1]
     watcher = AnomalyWatcher(**msgspec.structs.asdict(settings.anomalies))
-    baseline = timedelta(minutes=settings.anomalies.baseline_minutes)
-    cells = [
-        history_cell(document)
-        async for document in read_sums(database, since - baseline)
-        if document["since"] + timedelta(seconds=document["seconds"]) <= since
-    ]
-    watcher.warm_start(cells, [], since)
+    await warmed(watcher, database, settings, since)
     past = PastTraffic(watcher, since)
     for start, end in spans:
         attempts = await read_attempts(database, start, end)

@@ -130,10 +130,16 @@ class FailureShelf:
 
 
 class AnomalyShelf:
-    """The anomaly watcher's: anomalies as they stand. What it remembers otherwise, it reads from the sums at start."""
+    """The anomaly watcher's: anomalies as they stand. What it remembers otherwise, it reads from the sums at start.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: the store.
+        refresh: called before each batch, to see to it that the model in force is the one that serves.
+    """
+
+    def __init__(self, database: Database, *, refresh: Callable[[], Awaitable[None]]) -> None:
         self._database = database
+        self._refresh = refresh
 
     async def fresh(self, messages: Sequence[Message]) -> list[bool]:
         """The worker itself knows the batches it has seen."""
@@ -141,6 +147,7 @@ class AnomalyShelf:
 
     async def load(self, messages: Sequence[Message]) -> Any:
         """The anomalies that operators speak of."""
+        await self._refresh()
         ids = [message.anomaly_id for message in messages if isinstance(message, AnomalyHandled)]
         return await find_anomalies(self._database, ids) if ids else {}
 

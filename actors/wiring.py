@@ -89,22 +89,31 @@ def _failure_classifier(settings: Settings, database: Database, instance: str) -
 def _anomaly_watcher(settings: Settings, database: Database, instance: str) -> Wiring:
     from actors.anomaly_tuning import contamination_in_force
     from actors.anomaly_watcher import AnomalyWatcher
+    from actors.forest_serving import ServingForest
 
     usual = msgspec.structs.asdict(settings.anomalies)
     chosen = {"contamination": settings.anomalies.contamination}
     worker = _Restarted(lambda: AnomalyWatcher(**(usual | chosen)))
+    serving = ServingForest(database)
+
+    async def refresh() -> None:
+        if await serving.refresh():
+            worker.now.take_forest(serving.forest)
 
     async def start() -> None:
         now = utc_now()
+        await serving.refresh()
         chosen["contamination"] = await contamination_in_force(database, settings.anomalies.contamination)
         since = now - timedelta(minutes=settings.anomalies.baseline_minutes)
         cells = [history_cell(document) async for document in read_sums(database, since)]
         known = await open_anomalies(database) + await recent_anomalies(database, since)
         worker.renew().warm_start(cells, known, now, pauses=await pauses_not_over(database, now))
+        if serving.forest is not None:
+            worker.now.take_forest(serving.forest)
 
     return Wiring(
         stage=stage_named("anomaly_watcher"),
-        shelves=(AnomalyShelf(database),),
+        shelves=(AnomalyShelf(database, refresh=refresh),),
         handle=lambda messages, now, known, _: worker.now.handle(messages, now, known),
         tick=lambda now: worker.now.tick(now),
         start=start,

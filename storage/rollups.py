@@ -136,6 +136,18 @@ async def count_first_attempts(database: Database, since: datetime) -> dict[str,
         return {document["_id"]: int(document["count"]) async for document in cursor}
 
 
+async def count_attempts(database: Database, since: datetime) -> tuple[int, datetime | None]:
+    """Attempts from a moment on, and the minute of the first of them; None: there are none."""
+    pipeline: list[Document] = [
+        {"$match": {"minute": {"$gte": since}}},
+        {"$group": {"_id": None, "count": {"$sum": "$attempts"}, "first": {"$min": "$minute"}}},
+    ]
+    with translated():
+        cursor = await database["attempt_rollups"].aggregate(pipeline)
+        found = await cursor.to_list()
+    return (int(found[0]["count"]), found[0]["first"]) if found else (0, None)
+
+
 async def read_sums(database: Database, since: datetime, *, minutes: int = 10) -> AsyncIterator[Document]:
     """Read attempt sums from a moment on, added up by the store over some minutes: a day within a second.
 

@@ -40,7 +40,7 @@ from ml.anomalies.evidence import (
     most_of,
 )
 from ml.anomalies.findings import Change, Finding
-from ml.anomalies.forest import Minute
+from ml.anomalies.forest import Forest, Minute
 from ml.anomalies.history import HistoryCell, replay
 from ml.anomalies.incident import MASKS, Incident, trail_of
 from ml.anomalies.ledger import Ledger
@@ -383,6 +383,10 @@ class AnomalyDetector:
             if incident.finding.anomaly_id == finding.anomaly_id:
                 return self._adopted(incident, self._done, "marked as false")
         return None
+
+    def take_forest(self, forest: Forest | None) -> None:
+        """Use a forest that was fitted to stored history from now on; None: fit one to what is heard."""
+        self._patrol.take(forest)
 
     def plan(self, segments: Iterable[SegmentKey]) -> None:
         """Say which segments are under planned maintenance now: what they do is expected."""

@@ -10,6 +10,8 @@ Source: Liu, Ting, Zhou (2008), Isolation Forest, ICDM. Fitted by scikit-learn, 
 
 from __future__ import annotations
 
+import io
+import zipfile
 from typing import Final
 
 import msgspec
@@ -60,6 +62,36 @@ class Forest(msgspec.Struct, frozen=True, kw_only=True):
     def unusual(self, rows: Floats) -> np.ndarray:
         """Which rows are unusual."""
         return np.asarray(self.score(rows) > self.bar) if len(rows) else np.zeros(0, dtype=np.bool_)
+
+    def stored(self) -> bytes:
+        """The forest as bytes, which ``loaded`` reads."""
+        file = io.BytesIO()
+        np.savez_compressed(file, **msgspec.structs.asdict(self))
+        return file.getvalue()
+
+    @classmethod
+    def loaded(cls, body: bytes) -> Forest:
+        """Read what ``stored`` wrote; nothing in it is executed.
+
+        Raises: ValueError: it is no forest.
+        """
+        try:
+            with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+                fields = {name: arrays[name] for name in cls.__struct_fields__}
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"no forest: {type(error).__name__}") from error
+        forest = cls(**{name: value if value.ndim else value.item() for name, value in fields.items()})
+        shape = forest.feature.shape
+        nodes = (forest.feature, forest.threshold, forest.left, forest.right, forest.length)
+        if len(shape) != 2 or any(each.shape != shape for each in nodes) or not shape[0]:
+            raise ValueError("no forest: its arrays do not fit one another")
+        if not 0 <= forest.feature.min() <= forest.feature.max() < FEATURES:
+            raise ValueError("no forest: it asks for features that there are not")
+        if not all(0 <= each.min() <= each.max() < shape[1] for each in (forest.left, forest.right)):
+            raise ValueError("no forest: its branches lead nowhere")
+        if not 0 < forest.contamination < 0.5:
+            raise ValueError("no forest: its contamination rate is none")
+        return forest
 
 
 def fitted(rows: Floats, *, contamination: float, seed: int) -> Forest:

@@ -14,7 +14,7 @@ SETTLED_MIN: Final = 20.0
 
 
 class Patrol:
-    """The forest in force and what it is fitted to.
+    """The forest in force, and the minutes it is fitted to if none is given.
 
     Args:
         contamination: share of ordinary minutes taken for unusual.
@@ -23,11 +23,19 @@ class Patrol:
     """
 
     def __init__(self, *, contamination: float, retrain_s: float, seed: int) -> None:
+        self._is_given = False
         self._contamination, self._retrain_s, self._seed = contamination, retrain_s, seed
         self._minutes = Minutes()
         self._fitted_at: float | None = None
         self._last: Floats = np.zeros(0)
         self.forest: Forest | None = None
+
+    def take(self, forest: Forest | None) -> None:
+        """Use a forest that was fitted elsewhere from now on; None: fit one here again."""
+        self._is_given = forest is not None
+        self.forest = forest
+        if forest is None:
+            self._fitted_at = None
 
     def look(self, minute: Minute, clean: Flags, at: float) -> Floats:
         """Judge a minute and learn from it.
@@ -42,11 +50,11 @@ class Patrol:
         rows = minute.features()
         nats: Floats = np.zeros(len(looked))
         if self.forest is not None and looked.any():
-            nats[looked] = nats_of(self.forest.unusual(rows[looked]), self._contamination)
+            nats[looked] = nats_of(self.forest.unusual(rows[looked]), self.forest.contamination)
         self._last = nats
         self._minutes.add(rows[looked])
         due = self._fitted_at is None or at - self._fitted_at >= self._retrain_s
-        if due and self._minutes.seen >= ROWS_MIN:
+        if due and not self._is_given and self._minutes.seen >= ROWS_MIN:
             self.forest = fitted(self._minutes.rows(), contamination=self._contamination, seed=self._seed)
             self._fitted_at = at
         return nats

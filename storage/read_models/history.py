@@ -102,7 +102,8 @@ async def read_history(database: Database, cube: HistoryCube, query: HistoryQuer
         return await asyncio.to_thread(_history, rows, query, 60, None)
     hours = length > FINE
     rows = cube.rows(before, query.until, hours=hours)
-    return await asyncio.to_thread(_history, rows, query, 3_600 if hours else STEP_S, cube.known_from)
+    known_from = cube.known_from or query.until
+    return await asyncio.to_thread(_history, rows, query, 3_600 if hours else STEP_S, known_from)
 
 
 Row = tuple[datetime, Key, Sums]
