@@ -15,6 +15,7 @@ from storage.database import Database, Document
 from storage.errors import StoreError, translated
 from storage.read_models.health import state_of
 from storage.read_models.live_arrivals import ARRIVALS_MINUTES, ArrivalRing, Arrivals
+from storage.read_models.live_courses import CourseReader, ExperimentCourse
 from storage.read_models.live_facts import (
     AdviceCount,
     AnomalySpan,
@@ -52,6 +53,7 @@ RECENT_MINUTES: Final = 4
 WHOLE_WINDOW_EVERY_S: Final = 30.0
 FACTS_EVERY_S: Final = 1.0
 ADVICE_EVERY_S: Final = 5.0
+COURSES_EVERY_S: Final = 5.0
 ADVICE_DECISIONS: Final = 2_000
 ANOMALIES_MAX: Final = 200
 EXPERIMENTS_MAX: Final = 50
@@ -82,6 +84,7 @@ class LiveSnapshot(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     experiments: tuple[ExperimentStanding, ...] = ()
     workers: tuple[Worker, ...] = ()
     advice: tuple[AdviceCount, ...] = ()
+    courses: tuple[ExperimentCourse, ...] = ()
 
 
 class LiveFigures:
@@ -112,7 +115,8 @@ class LiveFigures:
         self._failures = MinuteGrid(len(FAILURES), gateways)
         self._arrivals = ArrivalRing(len(COUNTS) + LATENCY_BUCKETS, gateways)
         self._failure_arrivals = ArrivalRing(len(FAILURES))
-        self._whole_read_at = self._facts_read_at = self._advice_read_at = float("-inf")
+        self._courses = CourseReader(database)
+        self._whole_read_at = self._facts_read_at = self._advice_read_at = self._courses_read_at = float("-inf")
         self._log = structlog.get_logger("live_figures")
         now = clock()
         self.snapshot = LiveSnapshot(
@@ -181,6 +185,9 @@ class LiveFigures:
             if now - self._advice_read_at >= ADVICE_EVERY_S:
                 facts["advice"] = await self._advice()
                 self._advice_read_at = now
+            if now - self._courses_read_at >= COURSES_EVERY_S:
+                facts["courses"] = await self._courses.read(facts.get("experiments", before.experiments))
+                self._courses_read_at = now
         if whole:
             self._whole_read_at = now
         versions = self._attempts.version, self._failures.version

@@ -57,6 +57,11 @@ def line_legend(names: Iterable[str], marks: Marks, look: Look, note: str = "") 
     return _legend(((name, line_sample(marks.of(name, look))) for name in names), note)
 
 
+def labelled_lines(lines: Iterable[tuple[str, Mark]]) -> str:
+    """Which line is whose, where a line is called otherwise than what it was marked by."""
+    return _legend((label, line_sample(mark)) for label, mark in lines)
+
+
 def colour_legend(names: Iterable[str], colour: Callable[[str], str]) -> str:
     """Which fill is whose."""
     box = '<svg width="12" height="12" aria-hidden="true"><rect width="12" height="12" rx="2" fill="{}"/></svg>'
