@@ -85,7 +85,8 @@ def stylesheet(look: Look) -> str:
 * {{ box-sizing: border-box; }}
 small {{ color: {look.muted}; font-size: 12px; }}
 .legend {{ display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0; padding: 0; list-style: none; font-size: 13px; }}
-.legend li {{ display: flex; align-items: center; gap: 6px; }}
+.legend li {{ display: flex; align-items: center; gap: 6px; min-width: 0; }}
+.legend li span {{ min-width: 0; overflow-wrap: anywhere; }} .legend li svg {{ flex: none; }}
 .state {{ font-weight: 600; }} .good {{ color: {look.good}; }} .bad {{ color: {look.bad}; }}
 .warn {{ color: {look.warn}; }} .quiet {{ color: {look.muted}; }}
 """
