@@ -28,6 +28,7 @@ PLACES_READ_MAX: Final = 200_000
 """Arms times strata that are read at start, at most."""
 
 POINTS_READ_MAX: Final = 2_000
+"""Of one phase. Points lie 2 % of the units apart or more, so from 10 units to a billion there are 930."""
 
 
 class ExperimentCounts(msgspec.Struct):
@@ -39,7 +40,10 @@ class ExperimentCounts(msgspec.Struct):
 
 
 class ExperimentPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """How an experiment stood at one moment: the line and the band of its history."""
+    """How an experiment stood at one moment: the line and the band of its history.
+
+    ``metric`` is what ``difference`` is about; a phase goes on when the metric changes. None: not known.
+    """
 
     experiment: str
     phase: str
@@ -49,6 +53,7 @@ class ExperimentPoint(msgspec.Struct, frozen=True, kw_only=True):
     difference: float
     low: float
     high: float
+    metric: str | None = None
 
     @classmethod
     def of(cls, report: ExperimentReported) -> ExperimentPoint:
@@ -65,7 +70,12 @@ class ExperimentPoint(msgspec.Struct, frozen=True, kw_only=True):
             difference=report.difference,
             low=report.difference_low,
             high=report.difference_high,
+            metric=report.metric,
         )
+
+    def continues_in(self, challenger: str | None, metric: str | None) -> bool:
+        """Whether this point is about the same difference as a report that compares this arm by this metric."""
+        return self.challenger == (challenger or "") and self.metric in (None, metric)
 
 
 Fact = (
@@ -248,6 +258,13 @@ async def points_of(database: Database, phase: str) -> list[ExperimentPoint]:
     """Read how a phase stood over time, oldest first."""
     with translated():
         cursor = database["experiment_points"].find({"phase": phase}).sort("at", 1).limit(POINTS_READ_MAX)
+        return [msgspec.convert(document, ExperimentPoint) async for document in cursor]
+
+
+async def newest_points(database: Database, phase: str, *, limit: int) -> list[ExperimentPoint]:
+    """Read where a phase stood last, newest first."""
+    with translated():
+        cursor = database["experiment_points"].find({"phase": phase}).sort("at", -1).limit(limit)
         return [msgspec.convert(document, ExperimentPoint) async for document in cursor]
 
 

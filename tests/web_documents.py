@@ -23,15 +23,17 @@ from messaging.contracts import (
     RouteRequested,
     Segment,
 )
+from ml.behaviour.orders import OrderStory, Step
 from ml.experiments.design import Arm, Experiment
 from storage.anomalies import record_anomalies
 from storage.attempts import AttemptChange, AttemptState, ReportEntry, record_changes
 from storage.database import Database
 from storage.decisions import write_decisions
-from storage.experiments import record_experiments
+from storage.experiments import ExperimentPoint, record_experiments
 from storage.failures import FailuresKnown, record_failures
 from storage.heartbeats import Heartbeat, write_heartbeat
 from storage.rejections import Rejection, count_rejections
+from storage.shoppers import write_orders
 
 GATEWAYS: Final = {
     "alpha": (0.94, 320),
@@ -76,6 +78,7 @@ async def fill(
     await write_decisions(database, [_decision(state.attempt, stream, text) for state in states])
     await record_anomalies(database, _anomalies(now, text), [], now=now)
     await record_experiments(database, ["msg_2"], _experiments(now, text), [], now=now)
+    await write_orders(database, [_order(stream, number, now, text) for number in range(600)], now)
     for heartbeat in _heartbeats(now, text):
         await write_heartbeat(database, heartbeat)
     refused = [
@@ -266,7 +269,55 @@ def _anomalies(now: datetime, text: str | None) -> list[Anomaly]:
     ]  # fmt: skip
 
 
-def _experiments(now: datetime, text: str | None) -> list[AllocationPublished | ExperimentReported]:
+def _order(stream: random.Random, number: int, now: datetime, text: str | None) -> OrderStory:
+    """An order whose shopper tries again, most often another way, until it is paid or patience ends."""
+    at, gateway, method = now - timedelta(seconds=stream.uniform(10, 20_000)), stream.choice([*GATEWAYS]), "card"
+    steps: list[Step] = []
+    while not steps or (steps[-1].status != "succeeded" and len(steps) < 5 and stream.random() < 0.6):
+        status = stream.choices(["succeeded", "failed", "pending"], [62, 35, 3])[0]
+        category = (text or stream.choice(CODES)[2])[:60] if status == "failed" else None
+        steps.append(Step(at=at, gateway=gateway, method=method, status=status, category=category))
+        at += timedelta(seconds=stream.uniform(5, 300))
+        gateway = stream.choice([gateway, *GATEWAYS])
+        method = stream.choice([method, *METHODS])
+    return OrderStory(
+        order_id=f"ord_s{number:05d}",
+        customer=f"cus_{number % 250:06d}",
+        amount_minor=int(stream.lognormvariate(11.5, 0.8)),
+        currency="INR",
+        tries=len(steps),
+        steps=tuple(steps),
+    )
+
+
+def _points(
+    report: ExperimentReported, now: datetime, *, hours: float, seed: int, settles_at: float
+) -> list[ExperimentPoint]:
+    """A course that wanders, in a band that narrows, to where the report has it; points as far apart as stored ones."""
+    stream, points, units, off = random.Random(seed), [], 40.0, 0.0
+    while units < report.units:
+        share = units / report.units
+        half = 0.03 / share**0.5
+        off = 0.9 * off + stream.gauss(0, 0.12)
+        difference = settles_at + half * off
+        points.append(
+            ExperimentPoint(
+                experiment=report.experiment,
+                phase=report.phase or "",
+                at=now - timedelta(hours=hours * (1 - share)),
+                units=int(units),
+                challenger=report.challenger or "",
+                difference=difference,
+                low=difference - half,
+                high=difference + half,
+                metric=report.metric,
+            )
+        )
+        units *= 1.02
+    return points
+
+
+def _experiments(now: datetime, text: str | None) -> list[AllocationPublished | ExperimentReported | ExperimentPoint]:
     arms = [Arm(name="control", policy="best_fixed", weight=0.5), Arm(name="adaptive", policy="adaptive", weight=0.5)]
     running = Experiment(
         name="routing-policy",
@@ -287,21 +338,29 @@ def _experiments(now: datetime, text: str | None) -> list[AllocationPublished | 
         msgspec.structs.replace(count, rate=None, rate_low=None, rate_high=None, settled=3, succeeded=2)
         for count in counts
     ]
+    reported = ExperimentReported(
+        experiment="routing-policy", version="alloc_7", reported_at=now, arms=counts[::-1],
+        verdict=text or "adaptive is better than control, at any number of looks",
+        difference=0.038, difference_low=0.012, difference_high=0.064, challenger="adaptive", control="control",
+        started_at=now - timedelta(hours=5), phase="routing-policy:1", metric="authorization_rate", units=4_239,
+    )  # fmt: skip
+    upi = msgspec.structs.replace(
+        reported, experiment="upi-first", verdict=text or "too early to say", difference=-0.006, difference_low=-0.034,
+        difference_high=0.022, started_at=now - timedelta(hours=2), phase="upi-first:1", units=1_200,
+    )  # fmt: skip
     return [
         AllocationPublished(
             version="alloc_7", published_at=now - timedelta(hours=2), experiments=[running, waiting],
             default_policy="adaptive",
         ),
-        ExperimentReported(
-            experiment="routing-policy", version="alloc_7", reported_at=now, arms=counts[::-1],
-            verdict=text or "adaptive is better than control, at any number of looks",
-            difference=0.038, difference_low=0.012, difference_high=0.064, challenger="adaptive", control="control",
-            started_at=now - timedelta(hours=5),
-        ),
+        reported,
+        upi,
         ExperimentReported(
             experiment="retired-test", version="alloc_3", reported_at=now - timedelta(days=2), arms=few,
             verdict="too few to say: 6 settled attempts, about 400 needed",
         ),
+        *_points(reported, now, hours=5, seed=11, settles_at=0.038),
+        *_points(upi, now, hours=2, seed=12, settles_at=-0.006),
     ]  # fmt: skip
 
 

@@ -48,7 +48,8 @@ def render_report(story: ExperimentStory) -> str:
 
 def _plot(story: ExperimentStory) -> dict[str, Any] | None:
     """Where line and band run in the picture, units on a logarithmic axis; None: there are too few points."""
-    points = [point for point in story.points if point.challenger == story.report.challenger]
+    report = story.report
+    points = [point for point in story.points if point.continues_in(report.challenger, report.metric)]
     if len(points) < 2 or points[-1].units <= points[0].units:
         return None
     last = points[-1]

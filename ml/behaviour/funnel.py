@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from ml.behaviour.orders import OrderStory, Step, outcome
+from ml.behaviour.paths import changed_between
 
 FAILURES_SHOWN_MAX: Final = 5
 """Abandonment is shown after the first to the fifth failure; later ones count with the fifth."""
@@ -140,7 +141,7 @@ def switches(stories: Iterable[OrderStory]) -> list[Switch]:
     for before, after in _retries(stories):
         if after.status not in ("succeeded", "failed"):
             continue
-        key = _changed(before, after), before.category or "unknown"
+        key = changed_between(before, after), before.category or "unknown"
         tried[key] += 1
         succeeded[key] += after.status == "succeeded"
     return [
@@ -183,12 +184,3 @@ def _retries(stories: Iterable[OrderStory]) -> Iterable[tuple[Step, Step]]:
         for before, after in pairwise(story.steps):
             if before.status == "failed":
                 yield before, after
-
-
-def _changed(before: Step, after: Step) -> str:
-    kinds: Sequence[str] = [
-        name
-        for name, is_other in (("method", before.method != after.method), ("gateway", before.gateway != after.gateway))
-        if is_other
-    ]
-    return " and ".join(kinds) or "nothing"

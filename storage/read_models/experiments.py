@@ -12,11 +12,15 @@ from messaging.contracts import Anomaly, ExperimentReported
 from ml.experiments.design import Experiment
 from storage.database import Database
 from storage.errors import translated
+from storage.experiments import ExperimentPoint, newest_points
 from storage.read_models.measures import QUERY_MS_MAX, read_as
 
 EXPERIMENTS_MAX: Final = 50
 ANOMALIES_MAX: Final = 200
 """Anomalies looked at, the newest; an experiment with more of them in its time is not told all."""
+
+POINTS_SHOWN: Final = 12
+"""Of each experiment, the newest; its own resource has them all."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,11 +28,13 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         disturbed_by: anomalies since its start in payments that it may take, the newest first.
+        newest_points: where the difference of the report stood before, the newest first, ``POINTS_SHOWN`` at most.
     """
 
     report: ExperimentReported
     definition: Experiment | None
     disturbed_by: list[Anomaly] = []
+    newest_points: list[ExperimentPoint] = []
 
 
 class Experiments(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,13 +74,16 @@ async def read_experiments(database: Database) -> Experiments:
     anomalies = [read_as({"anomaly_id": each["_id"], **each}, Anomaly, "anomalies") for each in unwell]
     allocation = None if newest is None else _allocation(newest)
     defined = {} if allocation is None else {experiment.name: experiment for experiment in allocation.experiments}
+    told = [read_as(document, ExperimentReported, "experiment_reports") for document in reports]
+    points = await asyncio.gather(*(_newest_points(database, report) for report in told))
     standings = [
         Standing(
             report=report,
             definition=defined.get(report.experiment),
             disturbed_by=[one for one in anomalies if _disturbs(one, report, defined.get(report.experiment))],
+            newest_points=newest,
         )
-        for report in (read_as(document, ExperimentReported, "experiment_reports") for document in reports)
+        for report, newest in zip(told, points, strict=True)
     ]
     reported = {standing.report.experiment for standing in standings}
     return Experiments(
@@ -88,6 +97,13 @@ async def read_experiments(database: Database) -> Experiments:
         file_error=None if heartbeat is None else heartbeat.get("last_error"),
         file_error_at=None if heartbeat is None else heartbeat.get("last_error_at"),
     )
+
+
+async def _newest_points(database: Database, report: ExperimentReported) -> list[ExperimentPoint]:
+    if report.phase is None or report.difference is None:
+        return []
+    points = await newest_points(database, report.phase, limit=POINTS_SHOWN)
+    return [point for point in points if point.continues_in(report.challenger, report.metric)]
 
 
 def _disturbs(anomaly: Anomaly, report: ExperimentReported, definition: Experiment | None) -> bool:

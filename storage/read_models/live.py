@@ -16,6 +16,7 @@ from storage.database import Database, Document
 from storage.errors import StoreError, translated
 from storage.read_models.chosen import ALL, Chosen
 from storage.read_models.health import state_of
+from storage.read_models.live_courses import CourseReader, ExperimentCourse
 from storage.read_models.live_facts import (
     AdviceCount,
     AnomalySpan,
@@ -32,6 +33,7 @@ from storage.read_models.live_traffic import QUERY_MS_MAX, LiveTraffic, Traffic,
 
 FACTS_EVERY_S: Final = 1.0
 ADVICE_EVERY_S: Final = 5.0
+COURSES_EVERY_S: Final = 5.0
 ADVICE_DECISIONS: Final = 2_000
 ANOMALIES_MAX: Final = 200
 EXPERIMENTS_MAX: Final = 50
@@ -55,6 +57,7 @@ class LiveSnapshot(Traffic, frozen=True, kw_only=True, eq=False):
     experiments: tuple[ExperimentStanding, ...] = ()
     workers: tuple[Worker, ...] = ()
     advice: tuple[AdviceCount, ...] = ()
+    courses: tuple[ExperimentCourse, ...] = ()
 
 
 class LiveFigures:
@@ -83,7 +86,8 @@ class LiveFigures:
         self._clock = clock
         self._traffic = LiveTraffic(database, gateways, clock())
         self._chosen: weakref.WeakValueDictionary[Chosen, ChosenFigures] = weakref.WeakValueDictionary()
-        self._facts_read_at = self._advice_read_at = float("-inf")
+        self._courses = CourseReader(database)
+        self._facts_read_at = self._advice_read_at = self._courses_read_at = float("-inf")
         self._log = structlog.get_logger("live_figures")
         known = msgspec.structs.asdict(self._traffic.known)
         self.snapshot = LiveSnapshot(**known, lag=ReadingRing(), pace=ReadingRing())
@@ -153,6 +157,9 @@ class LiveFigures:
             if now - self._advice_read_at >= ADVICE_EVERY_S:
                 facts["advice"] = await self._advice()
                 self._advice_read_at = now
+            if now - self._courses_read_at >= COURSES_EVERY_S:
+                facts["courses"] = await self._courses.read(facts.get("experiments", before.experiments))
+                self._courses_read_at = now
         changed = {name: part for name, part in facts.items() if part != getattr(before, name)}
         known = msgspec.structs.asdict(self._traffic.known)
         self.snapshot = msgspec.structs.replace(before, **known, **changed)

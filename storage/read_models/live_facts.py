@@ -43,6 +43,12 @@ class ExperimentStanding(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None = None
     difference_low: float | None = None
     difference_high: float | None = None
+    challenger: str | None = None
+    control: str | None = None
+    phase: str | None = None
+    metric: str | None = None
+    units: int = 0
+    running: bool = True
 
 
 class WorkerBeat(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from ml.behaviour.funnel import (
     switches,
 )
 from ml.behaviour.orders import OrderStory
+from ml.behaviour.paths import OrderPath, order_paths
 from ml.behaviour.segments import Segmentation, assigned, traits_of
 from storage.database import Database
 from storage.models import model_in_force
@@ -37,7 +38,10 @@ PERIODS_MAX: Final = 400
 
 
 class ShopperBehaviour(msgspec.Struct, frozen=True, kw_only=True):
-    """Orders started in a window. ``complete`` is false where there are more than were read."""
+    """Orders started in a window. ``complete`` is false where there are more than were read.
+
+    ``paths`` hold every order once, so they add up to ``funnel.started``, and their parts to the parts of the funnel.
+    """
 
     since: datetime
     until: datetime
@@ -45,6 +49,7 @@ class ShopperBehaviour(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
     patience_minutes: int
     funnel: Funnel
+    paths: list[OrderPath]
     abandonment: list[Abandonment]
     retry_times: list[RetryTime]
     switches: list[Switch]
@@ -96,6 +101,7 @@ async def read_shopper_behaviour(
         complete=len(found) <= ORDERS_READ_MAX,
         patience_minutes=int(PATIENCE.total_seconds() // 60),
         funnel=funnel(stories, now, patience=PATIENCE),
+        paths=order_paths(stories, now, patience=PATIENCE),
         abandonment=abandonments(stories, now, patience=PATIENCE),
         retry_times=retry_times(stories),
         switches=switches(stories),

@@ -25,7 +25,8 @@ from pymongo import AsyncMongoClient
 from storage.database import Database
 from storage.errors import StoreUnavailable
 from storage.read_models.chosen import Chosen
-from storage.read_models.live import CHOICES_MAX, LiveFigures
+from storage.read_models.live import CHOICES_MAX, COURSES_EVERY_S, LiveFigures
+from storage.read_models.live_courses import COURSE_POINTS_MAX
 from web.dashboard.sessions import SESSION_HEADER, VIEWS, embed_path, signed_session_id
 
 ROOT = Path(__file__).parents[2]
@@ -307,6 +308,44 @@ async def test_facts_are_read(database: Database) -> None:
     await database["heartbeats"].insert_one({"_id": "j", **beat, "stage": "router_advisor", "at": clock.at})
     await live.poll()
     np.testing.assert_array_equal(live.snapshot.lag.rows()[1][-1], [np.nan, 3.0], "a stopped worker tells nothing")
+
+
+async def test_courses_of_experiments_are_read_bit_by_bit(database: Database) -> None:
+    """Every few seconds what is new is added, a broken point is passed over, and what did not change stays the same."""
+    told = {"difference": 0.01, "difference_low": -0.02, "difference_high": 0.04, "challenger": "b", "control": "a"}
+    report = {"arms": [], "verdict": "", "phase": "first:1", "metric": "authorization_rate", "units": 500, **told}
+    await database["experiment_reports"].insert_one({"_id": "first", "reported_at": NOW, **report})
+    bounds = {"challenger": "b", "difference": 0.02, "low": -0.1, "high": 0.2}
+
+    def stored(seconds: float, **fields: Any) -> dict[str, Any]:
+        return {"phase": "first:1", "at": NOW + timedelta(seconds=seconds), "units": 100, **bounds} | fields
+
+    points = [stored(-COURSE_POINTS_MAX - 9 + n) for n in range(COURSE_POINTS_MAX + 9)]
+    await database["experiment_points"].insert_many([*points, stored(-0.5, low="low")])
+    clock = Clock(NOW)
+    live = LiveFigures(database, gateways=("alpha",), poll_ms=1000, heartbeat_s=2, clock=clock)
+    await live.poll()
+    (first,) = live.snapshot.courses
+    assert (first.experiment, first.challenger, first.control) == ("first", "b", "a")
+    assert len(first.times) == COURSE_POINTS_MAX, "the newest points less the broken one, and the report"
+    assert (first.times[-1], first.units[-1]) == (NOW.timestamp(), 500)
+
+    await database["experiment_points"].insert_one(stored(4.0, units=600))
+    clock.at += timedelta(seconds=COURSES_EVERY_S - 0.5)
+    await live.poll()
+    assert live.snapshot.courses[0] is first
+    clock.at += timedelta(seconds=0.5)
+    await live.poll()
+    (second,) = live.snapshot.courses
+    assert (second.times[-1], second.units[-1]) == ((NOW + timedelta(seconds=4)).timestamp(), 600)
+    before = live.snapshot.courses
+    clock.at += timedelta(seconds=COURSES_EVERY_S)
+    await live.poll()
+    assert live.snapshot.courses is before
+    await database["experiment_reports"].delete_many({})
+    clock.at += timedelta(seconds=COURSES_EVERY_S)
+    await live.poll()
+    assert live.snapshot.courses == ()
 
 
 async def test_a_store_that_is_away_leaves_the_last_figures(database: Database) -> None:

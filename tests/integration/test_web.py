@@ -20,6 +20,7 @@ from config.settings import load_settings
 from messaging.contracts import Anomaly, Segment
 from storage.anomalies import record_anomalies
 from storage.database import Database, declare
+from storage.read_models.experiments import POINTS_SHOWN
 from storage.rollups import minute_of
 from tests.conftest import eventually
 from tests.web_documents import HOSTILE, STORY, fill
@@ -477,6 +478,38 @@ async def test_the_difference_names_its_arms_right_whatever_their_order(operator
     await fill(database_of(operator), datetime.now(UTC), attempts=5)
     text = await (await operator.get("/experiments")).text()
     assert 'adaptive \u2212 control: <span class="figure">+3.80 points</span>' in text
+
+
+async def test_an_experiment_shows_how_its_difference_moved(operator: Web) -> None:
+    """The newest points stand in a table of their own, newest first; the resource that it links to has all of them."""
+    database = database_of(operator)
+    await fill(database, datetime.now(UTC), attempts=5)
+    text = await (await operator.get("/experiments")).text()
+    table = text.split('<details id="course-routing-policy">')[1].split("</details>")[0]
+    assert table.count("<tr>") == 1 + POINTS_SHOWN
+    story = await (await operator.get("/api/v1/experiments/routing-policy")).json()
+    assert '<a href="/api/v1/experiments/routing-policy">' in table
+    assert len(story["points"]) == await database["experiment_points"].count_documents({"phase": "routing-policy:1"})
+    newest = story["points"][-1]
+    assert f"{newest['units']:,}" in table.split("<tbody>")[1].split("</tr>")[0]
+    standings = (await (await operator.get("/api/v1/experiments")).json())["standings"]
+    assert standings[0]["newest_points"] == story["points"][: -POINTS_SHOWN - 1 : -1]
+    await database["experiment_points"].delete_many({})
+    await asyncio.sleep(1.1)
+    assert "Not enough data yet" in await (await operator.get("/experiments")).text()
+
+
+async def test_the_shoppers_page_draws_every_order_once(operator: Web) -> None:
+    """The picture's flows, the table and the resource behind them tell the same numbers."""
+    await fill(database_of(operator), datetime.now(UTC), attempts=5)
+    text = await (await operator.get("/shoppers")).text()
+    picture = text.split('<svg class="sankey"')[1].split("</svg>")[0]
+    flows = [int(n.replace(",", "")) for n in re.findall(r'<path class="flow[^>]*><title>[^<]*: n ([\d,]+), ', picture)]
+    behaviour = await (await operator.get("/api/v1/shoppers/behaviour")).json()
+    orders = behaviour["funnel"]["started"]
+    assert orders == 600
+    assert sum(flows) == 2 * orders == 2 * sum(path["orders"] for path in behaviour["paths"])
+    assert f"n = {orders} orders" in text
 
 
 async def test_the_routing_page_tells_who_decided_and_what_learning_costs(operator: Web) -> None:

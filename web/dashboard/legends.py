@@ -57,6 +57,11 @@ def line_legend(names: Iterable[str], marks: Marks, look: Look, note: str = "") 
     return _legend(((name, line_sample(marks.of(name, look))) for name in names), note)
 
 
+def labelled_lines(lines: Iterable[tuple[str, Mark]]) -> str:
+    """Which line is whose, where a line is called otherwise than what it was marked by."""
+    return _legend((label, line_sample(mark)) for label, mark in lines)
+
+
 def colour_legend(names: Iterable[str], colour: Callable[[str], str]) -> str:
     """Which fill is whose."""
     box = '<svg width="12" height="12" aria-hidden="true"><rect width="12" height="12" rx="2" fill="{}"/></svg>'
@@ -80,7 +85,8 @@ def stylesheet(look: Look) -> str:
 * {{ box-sizing: border-box; }}
 small {{ color: {look.muted}; font-size: 12px; }}
 .legend {{ display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0; padding: 0; list-style: none; font-size: 13px; }}
-.legend li {{ display: flex; align-items: center; gap: 6px; }}
+.legend li {{ display: flex; align-items: center; gap: 6px; min-width: 0; }}
+.legend li span {{ min-width: 0; overflow-wrap: anywhere; }} .legend li svg {{ flex: none; }}
 .state {{ font-weight: 600; }} .good {{ color: {look.good}; }} .bad {{ color: {look.bad}; }}
 .warn {{ color: {look.warn}; }} .quiet {{ color: {look.muted}; }}
 """

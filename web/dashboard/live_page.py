@@ -35,7 +35,8 @@ class SharedMarks:
     """
 
     def __init__(self, gateways: Sequence[str], stages: Sequence[str]) -> None:
-        self._gateways, self._stages, self._categories = Marks(gateways), Marks(stages), Marks()
+        self._gateways, self._stages = Marks(gateways), Marks(stages)
+        self._categories, self._experiments = Marks(), Marks()
 
     def palette(self, look: Look, minutes: int = WINDOW_MINUTES) -> Palette:
         """The palette in one theme, looking back so far."""
@@ -45,6 +46,7 @@ class SharedMarks:
             gateways=self._gateways,
             categories=self._categories,
             stages=self._stages,
+            experiments=self._experiments,
         )
 
 

@@ -14,6 +14,7 @@ from storage.read_models.live_arrivals import ARRIVALS_MINUTES
 from storage.read_models.live_series import MINUTE_S, WINDOW_MINUTES, MinuteCounts
 from web.dashboard import legends
 from web.dashboard.appearance import Look, Marks
+from web.dashboard.courses import COURSE_NOTE, CourseChart, course_legend
 from web.dashboard.figures_data import (
     MATURE_S,
     ROLLING_N_MIN,
@@ -76,6 +77,7 @@ class Palette(msgspec.Struct, frozen=True, kw_only=True):
     gateways: Marks
     categories: Marks
     stages: Marks
+    experiments: Marks
     minutes: int = WINDOW_MINUTES
 
     @property
@@ -218,13 +220,26 @@ def anomalies(palette: Palette) -> list[Panel]:
 
 
 def experiments(palette: Palette) -> list[Panel]:
-    """Which arm does better, and how sure that is."""
+    """Which arm does better, how sure that is, and how it came to be."""
     return [
         Panel(
             name="arms",
             component=ArmChart(palette.look),
             title="Authorization rate per arm",
             note="with its interval as reported",
+            wide=True,
+        ),
+        Panel(
+            name="legend",
+            component=HtmlPanel(palette.look, partial(course_legend, palette.experiments, palette.look)),
+            wide=True,
+            bare=True,
+        ),
+        Panel(
+            name="courses",
+            component=CourseChart(palette.look, palette.experiments),
+            title="Difference over time",
+            note=COURSE_NOTE,
             wide=True,
         ),
     ]

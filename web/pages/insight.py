@@ -16,6 +16,7 @@ from storage.read_models.shoppers import (
     read_shopper_segments,
 )
 from web.keys import DATABASE, TRENDS
+from web.pages.order_flow import order_flow
 from web.rendering import page
 
 WINDOWS: Final = {"6h": timedelta(hours=6), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
@@ -23,7 +24,7 @@ CODES_SHOWN: Final = 100
 
 
 async def shoppers(request: web.Request) -> web.Response:
-    """Funnel, abandonment, switching and the kinds of shoppers."""
+    """Funnel, the ways that orders took, switching and the kinds of shoppers."""
     asked = request.query.get("range", "24h")
     name = asked if asked in WINDOWS else "24h"
 
@@ -36,7 +37,13 @@ async def shoppers(request: web.Request) -> web.Response:
         )
 
     behaviour, segments = await request.app[TRENDS].get(f"shoppers {name}", read)
-    context = {"behaviour": behaviour, "segments": segments, "windows": WINDOWS, "window": name}
+    context = {
+        "behaviour": behaviour,
+        "flow": order_flow(behaviour.paths),
+        "segments": segments,
+        "windows": WINDOWS,
+        "window": name,
+    }
     return page(request, "shoppers.html", context)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from config.settings import masked
+from ml.experiments.metrics import METRICS
 from storage.routing_overrides import override_in_force
 from web.choosing import LIVE_RANGES, live_choice
 from web.keys import DATABASE, GATEWAYS, HISTORY, SETTINGS
@@ -67,7 +68,7 @@ async def anomalies(request: web.Request) -> web.Response:
 
 async def experiments(request: web.Request) -> web.Response:
     """How the experiments stand."""
-    return page(request, "experiments.html", {"experiments": await experiments_of(request)})
+    return page(request, "experiments.html", {"experiments": await experiments_of(request), "metrics": METRICS})
 
 
 async def health(request: web.Request) -> web.Response:

@@ -107,9 +107,11 @@ function exchange(fresh) {
     if (!replacement || replacement.innerHTML === part.innerHTML) continue;
     const focusable = (within) => [...within.querySelectorAll("a[href], button, input, summary, [tabindex]")];
     const focused = focusable(part).indexOf(document.activeElement);
+    const opened = [...part.querySelectorAll("details[open][id]")].map((details) => details.id);
     const scrolled = [...part.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
     part.replaceChildren(...document.adoptNode(replacement).childNodes);
     part.className = replacement.className;
+    for (const id of opened) part.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", "");
     [...part.querySelectorAll(".scroll")].forEach((box, index) => { box.scrollLeft = scrolled[index] ?? 0; });
     if (focused >= 0) focusable(part)[focused]?.focus({ preventScroll: true });
   }

@@ -19,12 +19,14 @@ from messaging.contracts import ArmCount, Segment
 from storage.read_models.chosen import Chosen
 from storage.read_models.live import LiveSnapshot
 from storage.read_models.live_arrivals import ArrivalRing
+from storage.read_models.live_courses import ExperimentCourse
 from storage.read_models.live_facts import AdviceCount, AnomalySpan, ExperimentStanding, Worker, WorkerBeat
 from storage.read_models.live_series import MinuteGrid, ReadingRing
 from storage.read_models.live_traffic import COUNTS
 from storage.read_models.measures import LATENCY_BUCKETS
 from web.dashboard.appearance import DARK, LIGHT, LOOKS, Look
 from web.dashboard.asked import Asked, asked_of
+from web.dashboard.courses import STEPS_DRAWN_MAX, difference_range, thinned
 from web.dashboard.live_page import Audience, LivePage, SharedMarks, Window, status_words
 from web.dashboard.sessions import THEMES, VIEWS
 from web.dashboard.views import BUILDERS
@@ -120,6 +122,22 @@ def filled_snapshot(gateways: tuple[str, ...] = ("alpha", "bravo", NASTY), polls
         ),
         workers=(Worker(beat=beat, batches_per_s=1.5, messages_per_s=20.0),),
         advice=(AdviceCount(gateway=gateways[0], policy="p", exploring=True, decisions=7),),
+        courses=(course("adaptive"), course(NASTY, 0.01)),
+    )
+
+
+def course(name: str, settles_at: float = 0.02, points: int = 30) -> ExperimentCourse:
+    """A difference whose interval narrows, a point a minute."""
+    half = 0.2 / np.sqrt(np.arange(1.0, points + 1))
+    return ExperimentCourse(
+        experiment=name,
+        challenger="b",
+        control="a",
+        times=NOW - 60.0 * np.arange(points)[::-1],
+        difference=np.full(points, settles_at),
+        low=settles_at - half,
+        high=settles_at + half,
+        units=100.0 * np.arange(1, points + 1),
     )
 
 
@@ -253,6 +271,58 @@ def test_a_page_that_was_left_is_let_go() -> None:
     del document, page
     gc.collect()
     assert seen() is None
+
+
+def test_a_course_is_drawn_in_points_around_zero() -> None:
+    """Each experiment has a line of its own with interval and n; one that is gone is drawn no more, the others stay."""
+    live = figures(empty_snapshot())
+    document, page = page_of("experiments", LIGHT, live)
+    (plot,) = [root for root in document.roots if root.name == "courses"]
+    (words,) = [model for model in plot.center if isinstance(model, Label)]
+    assert (words.visible, words.text) == (True, "not enough data yet")
+    both = msgspec.structs.replace(filled_snapshot(), courses=(course("first", 0.03), course("second", -0.01)))
+    live.snapshot = both
+    page.update(NOW)
+    assert not words.visible
+    first, second = drawn_sources(plot)
+    assert (first["value_0"][-1], first["n_0"][-1]) == (pytest.approx(3.0), 3_000)
+    assert first["bottom_0"][-1] < 3.0 < first["top_0"][-1]
+    assert second["value_0"][-1] == pytest.approx(-1.0)
+    assert plot.y_range.start < -1.0
+    assert plot.y_range.end > 3.0
+    assert (plot.x_range.start, plot.x_range.end) == ((NOW - 29 * 60) * 1000, NOW * 1000)
+    (legend,) = [text for text in texts(document) if "second" in text]
+    assert "first: b − a" in legend
+    live.snapshot = msgspec.structs.replace(both, courses=both.courses[1:])
+    page.update(NOW)
+    assert [len(source["time"]) > 0 for source in drawn_sources(plot)] == [False, True]
+    live.snapshot = msgspec.structs.replace(both, courses=())
+    page.update(NOW)
+    assert words.visible
+
+
+def drawn_sources(plot: Any) -> list[dict[str, Any]]:
+    """The columns of each course, in the order in which they were added."""
+    sources = {renderer.data_source.id: renderer.data_source.data for renderer in plot.renderers}
+    return [*sources.values()]
+
+
+def test_a_long_course_is_thinned_and_keeps_its_newest_point() -> None:
+    """However many points there are, so many are drawn at most, and the last of them always."""
+    times = np.geomspace(1.0, 1e7, 2_000)
+    kept = thinned(times)
+    assert len(kept) <= STEPS_DRAWN_MAX + 1
+    assert kept[-1] == len(times) - 1
+    assert thinned(np.array([5.0, 5.0])).tolist() == [1]
+
+
+def test_the_vertical_range_holds_zero_and_the_newest_intervals() -> None:
+    """The wide bands of the first units do not squeeze what is known now."""
+    certain = course("certain", 0.05, points=2_000)
+    low, high = difference_range([certain])
+    assert low < 0
+    assert 100 * certain.high[-1] < high < 100 * certain.high[0]
+    assert difference_range([]) == (-1.0, 1.0)
 
 
 def test_status_says_live_or_stale() -> None:
