@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
 from config.settings import masked
 from storage.routing_overrides import override_in_force
-from web.keys import DATABASE, GATEWAYS, SETTINGS
+from web.keys import DATABASE, GATEWAYS, HINDSIGHT, SETTINGS
 from web.pages.people import only_for
 from web.pages.reading import (
     anomalies_of,
@@ -21,6 +21,8 @@ from web.pages.reading import (
     routing_of,
 )
 from web.rendering import page
+
+HINDSIGHT_RANGE: Final = "24h"
 
 
 async def overview(request: web.Request) -> web.Response:
@@ -38,6 +40,7 @@ async def routing(request: web.Request) -> web.Response:
     """Where payments go, and why."""
     context = {
         "routing": await routing_of(request),
+        "hindsight": request.app[HINDSIGHT].at_hand(HINDSIGHT_RANGE),
         "override": await override_in_force(request.app[DATABASE], datetime.now(UTC)),
         "configured": [*request.app[GATEWAYS]],
         "rules_path": request.app[SETTINGS].routing.rules_path,
