@@ -21,9 +21,11 @@ from storage.notifications import declare_notifications
 from storage.read_models.history_cube import HistoryCube
 from storage.users import User, add_user, any_user
 from storage.web_sessions import declare_web_sessions
+from web.beside import beside
 from web.dashboard.sessions import SharedSessions
 from web.evaluating import evaluator
 from web.head_of_line import HeadOfLine
+from web.hindsight import hindsight_reads
 from web.keys import (
     CLIENT,
     DATABASE,
@@ -73,7 +75,7 @@ def make_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(secured)
     set_up_templates(app)
     add_routes(app, with_incidents=settings.web.demo_control_url is not None)
-    app.cleanup_ctx.extend([_executor, _client, _head, _database, evaluator])
+    app.cleanup_ctx.extend([_executor, _client, _head, _database, beside, evaluator, hindsight_reads])
     return app
 
 

@@ -1,12 +1,11 @@
-"""Judges a routing policy in a process of its own: it computes for seconds, and pages must not wait for that."""
+"""Judges a routing policy in the process beside the web's own: it computes for seconds, and pages must not wait."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from datetime import datetime, timedelta
-from multiprocessing import get_context
 from typing import Final
 
 import msgspec
@@ -16,9 +15,9 @@ from config.settings import StoreSettings
 from ml.routing.evaluation.candidate import Candidate, JudgedPolicy
 from ml.routing.evaluation.evaluation import Evaluation, evaluate
 from storage.database import close, connect
-from storage.errors import StoreUnavailable
 from storage.read_models.logged_decisions import read_decision_log
-from web.keys import EVALUATOR, SETTINGS
+from web.beside import Beside
+from web.keys import BESIDE, EVALUATOR, SETTINGS
 
 DECISIONS_MAX: Final = 30_000
 """Decisions looked at on the page, the newest; some ten seconds of work. The command line looks at more."""
@@ -51,11 +50,12 @@ class Evaluator:
 
     Args:
         settings: where the decisions are.
+        beside: computes.
     """
 
-    def __init__(self, settings: StoreSettings) -> None:
+    def __init__(self, settings: StoreSettings, beside: Beside) -> None:
         self._settings = settings
-        self._pool: ProcessPoolExecutor | None = None
+        self._beside = beside
         self._under_way: Future[bytes] | None = None
 
     async def judge(self, candidate: Candidate, since: datetime, until: datetime) -> JudgedLog:
@@ -69,21 +69,8 @@ class Evaluator:
         JudgedPolicy(candidate)  # refuses here what the other process would
         if self._under_way is not None and not self._under_way.done():
             raise Busy
-        try:
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-            self._under_way = self._pool.submit(_judged, self._settings, candidate, since, until)
-            body = await asyncio.shield(asyncio.wrap_future(self._under_way))  # who gives up does not stop the work
-        except RuntimeError:  # BrokenProcessPool is one: the process was killed
-            self.close()
-            raise StoreUnavailable("the evaluation's process ended; ask again") from None
-        return msgspec.msgpack.decode(body, type=JudgedLog)
-
-    def close(self) -> None:
-        """End the process."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        self._under_way = self._beside.begin(_judged, self._settings, candidate, since, until)
+        return msgspec.msgpack.decode(await self._beside.done(self._under_way), type=JudgedLog)
 
 
 def _judged(settings: StoreSettings, candidate: Candidate, since: datetime, until: datetime) -> bytes:
@@ -104,7 +91,6 @@ async def _read_and_judged(settings: StoreSettings, candidate: Candidate, since:
 
 
 async def evaluator(app: web.Application) -> AsyncIterator[None]:
-    """Give an application its evaluator, and end that with it."""
-    app[EVALUATOR] = Evaluator(app[SETTINGS].store)
+    """Give an application its evaluator; it needs the process beside it."""
+    app[EVALUATOR] = Evaluator(app[SETTINGS].store, app[BESIDE])
     yield
-    app[EVALUATOR].close()

@@ -21,16 +21,20 @@ from web.rate_limit import FailureLimiter
 from web.recent import RecentReads
 
 if TYPE_CHECKING:
+    from web.beside import Beside
     from web.evaluating import Evaluator
+    from web.hindsight import HindsightReads
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 DATABASE: Final = web.AppKey("database", Database)
+BESIDE: Final[web.AppKey[Beside]] = web.AppKey("beside")
 CLIENT: Final = web.AppKey("client", ClientSession)
 EVALUATOR: Final[web.AppKey[Evaluator]] = web.AppKey("evaluator")
 EXECUTOR: Final = web.AppKey("executor", Executor)
 LIMITER: Final = web.AppKey("limiter", FailureLimiter)
 GATEWAYS: Final = web.AppKey("gateways", Mapping[str, Gateway])
 HEAD: Final = web.AppKey("head", HeadOfLine)
+HINDSIGHT: Final[web.AppKey[HindsightReads]] = web.AppKey("hindsight")
 HISTORY: Final = web.AppKey("history", HistoryCube)
 LIVE_SESSIONS: Final = web.AppKey("live_sessions", SharedSessions)
 RECENT: Final = web.AppKey("recent", RecentReads)

@@ -24,7 +24,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_S_MAX: Final = 15.0
 """A page that takes longer is given up; the charts' streams are exempt."""
 
-LONG: Final = frozenset({"/policies", "/api/v1/policy-evaluation"})
+LONG: Final = frozenset({"/policies", "/api/v1/policy-evaluation", "/api/v1/routing/regret"})
 """Addresses that compute, in a process of their own and one at a time; they are given longer."""
 
 LONG_S_MAX: Final = 90.0

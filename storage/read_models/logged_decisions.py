@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,9 @@ DECISIONS_MAX: Final = 300_000
 
 SETTLED: Final = {"succeeded": True, "failed": False, "reversed": False}
 """Statuses that say how a payment ended; a reversed one did not last."""
+
+NOT_THERE: Final = "another gateway was used"
+NOBODY: Final = "no attempt followed"
 
 
 class DecisionLog(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +39,23 @@ class DecisionLog(msgspec.Struct, frozen=True, kw_only=True):
     left_out: dict[str, int]
 
 
+class Joined(NamedTuple):
+    """A stored decision on a first attempt that ranked anything, and the attempts of its order, as they stand now."""
+
+    document: Mapping[str, Any]
+    attempts: Sequence[Mapping[str, Any]]
+
+    def led_to(self) -> list[Mapping[str, Any]]:
+        """The attempts that name the decision, in the order in which they were made."""
+        mine = [each for each in self.attempts if each.get("decision_id") == self.document["_id"]]
+        return sorted(mine, key=lambda each: (each["attempt_number"], each["attempted_at"], each["_id"]))
+
+    def made_there(self) -> Mapping[str, Any] | None:
+        """The first of these that was made at the gateway put first; None: there is none."""
+        gateway = self.document["advice"]["ranking"][0]["gateway"]
+        return next((attempt for attempt in self.led_to() if attempt["gateway"] == gateway), None)
+
+
 async def read_decision_log(
     database: Database, since: datetime, until: datetime, *, limit: int = DECISIONS_MAX
 ) -> DecisionLog:
@@ -46,20 +66,52 @@ async def read_decision_log(
     was not on a first attempt, ranked nothing, or was not followed (the checkout gave up, or used another gateway).
     One whose attempt is pending or abandoned stays, with an outcome that is not known.
     """
-    left_out: Counter[str] = Counter()
+    wanted = ("advice.ranking.gateway", "advice.ranking.propensity", "decided_at", "request")
     read: list[LoggedDecision] = []
-    wanted = {"advice.ranking.gateway": True, "advice.ranking.propensity": True, "decided_at": True, "request": True}
-    complete = True
+    left_out: Counter[str] = Counter()
+
+    def take(joined: Joined) -> None:
+        logged = _logged(joined, left_out)
+        if logged is not None:
+            read.append(logged)
+
+    complete = await read_joined(database, since, until, wanted, take, left_out, limit=limit)
+    read.reverse()
+    return DecisionLog(decisions=read, complete=complete, left_out=dict(sorted(left_out.items())))
+
+
+async def read_joined(
+    database: Database,
+    since: datetime,
+    until: datetime,
+    wanted: Sequence[str],
+    take: Callable[[Joined], None],
+    left_out: Counter[str],
+    *,
+    limit: int,
+) -> bool:
+    """Read decisions on first attempts with the attempts of their orders, newest first.
+
+    Args:
+        database: the store.
+        since: of the decisions.
+        until: the same; does not count itself.
+        wanted: fields of a decision; the ranking's gateways and propensities, and the request, are needed.
+        take: is given each of them.
+        left_out: counts the others, by the reason.
+        limit: decisions read at most.
+    Returns: False: there were more.
+    """
+    complete, seen = True, 0
     with translated():
         cursor = (
             database["decisions"]
-            .find({"decided_at": {"$gte": since, "$lt": until}}, wanted)
+            .find({"decided_at": {"$gte": since, "$lt": until}}, dict.fromkeys(wanted, True))
             .sort("decided_at", -1)
             .limit(limit + 1)
             .batch_size(BATCH)
         )
         batch: list[dict[str, Any]] = []
-        seen = 0
         async for document in cursor:
             seen += 1
             if seen > limit:
@@ -67,25 +119,26 @@ async def read_decision_log(
                 break
             batch.append(document)
             if len(batch) == BATCH:
-                read += await _joined(database, batch, left_out)
+                await _join(database, batch, take, left_out)
                 batch = []
-        read += await _joined(database, batch, left_out)
-    read.reverse()
-    return DecisionLog(decisions=read, complete=complete, left_out=dict(sorted(left_out.items())))
+        await _join(database, batch, take, left_out)
+    return complete
 
 
-async def _joined(database: Database, batch: list[dict[str, Any]], left_out: Counter[str]) -> list[LoggedDecision]:
+async def _join(
+    database: Database, batch: list[dict[str, Any]], take: Callable[[Joined], None], left_out: Counter[str]
+) -> None:
     judged = [document for document in batch if _is_first(document, left_out)]
     orders = list({document["request"]["order_id"] for document in judged})
-    fields = {"decision_id": True, "gateway": True, "status": True, "attempt_number": True, "occurred_at": True,
-              "attempted_at": True}  # fmt: skip
+    fields = dict.fromkeys(
+        ("order_id", "decision_id", "gateway", "status", "attempt_number", "occurred_at", "attempted_at"), True
+    )
     attempts: dict[str, list[dict[str, Any]]] = {}
     if orders:
         async for attempt in database["attempts"].find({"order_id": {"$in": orders}}, fields):
-            if attempt.get("decision_id") is not None:
-                attempts.setdefault(attempt["decision_id"], []).append(attempt)
-    found = (_logged(document, attempts.get(document["_id"], ()), left_out) for document in judged)
-    return [logged for logged in found if logged is not None]
+            attempts.setdefault(attempt["order_id"], []).append(attempt)
+    for document in judged:
+        take(Joined(document, attempts.get(document["request"]["order_id"], ())))
 
 
 def _is_first(document: Mapping[str, Any], left_out: Counter[str]) -> bool:
@@ -100,15 +153,11 @@ def _is_first(document: Mapping[str, Any], left_out: Counter[str]) -> bool:
     return True
 
 
-def _logged(
-    document: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]], left_out: Counter[str]
-) -> LoggedDecision | None:
+def _logged(joined: Joined, left_out: Counter[str]) -> LoggedDecision | None:
+    document, there = joined.document, joined.made_there()
     ranking, request = document["advice"]["ranking"], document["request"]
-    gateway = ranking[0]["gateway"]
-    attempts = sorted(attempts, key=lambda each: (each["attempt_number"], each["attempted_at"], each["_id"]))
-    there = next((attempt for attempt in attempts if attempt["gateway"] == gateway), None)
     if there is None:
-        left_out["another gateway was used" if attempts else "no attempt followed"] += 1
+        left_out[NOT_THERE if joined.led_to() else NOBODY] += 1
         return None
     succeeded = SETTLED.get(there["status"])
     at = document["decided_at"].timestamp()
@@ -125,7 +174,7 @@ def _logged(
         ),
         eligible=tuple(ranked["gateway"] for ranked in ranking),
         propensities=tuple(ranked["propensity"] for ranked in ranking),
-        gateway=gateway,
+        gateway=ranking[0]["gateway"],
         succeeded=succeeded,
         known_at=None if succeeded is None else max(at, there["occurred_at"].timestamp()),
     )

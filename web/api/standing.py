@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -13,9 +13,11 @@ from storage.read_models.failure_map import FailureMap
 from storage.read_models.failures import Failures
 from storage.read_models.gateways import Overview
 from storage.read_models.routing import Routing
+from storage.read_models.routing_hindsight import RoutingHindsight
 from storage.read_models.success_cost import SuccessCost
 from web.api.operation import Call, Operation, Params
 from web.choosing import NAME_CHARS_MAX
+from web.keys import HINDSIGHT
 from web.pages.reading import (
     SystemHealth,
     experiments_of,
@@ -66,6 +68,21 @@ async def routing(call: Call) -> Routing:
     return await routing_of(call.request)
 
 
+class RegretParams(Params, frozen=True, kw_only=True):
+    """Over how long."""
+
+    range: Literal["15m", "1h", "6h", "24h", "7d"] = "24h"
+
+
+async def regret(call: Call, params: RegretParams) -> RoutingHindsight:
+    """What routing earned and missed: regret in hindsight, what exploring cost, and uplift against the control slice.
+
+    Each with a 95 % interval, or with the reason why there is none. It is told anew once a minute at most, so an answer
+    may be that old. The newest 30,000 decisions of the range are looked at; `complete` says whether these were all.
+    """
+    return await call.app[HINDSIGHT].get(params.range)
+
+
 async def experiments(call: Call) -> Experiments:
     """How the experiments stand."""
     return await experiments_of(call.request)
@@ -82,6 +99,7 @@ OPERATIONS = (
     Operation("GET", "/api/v1/failures/map", failure_map, answer=FailureMap),
     Operation("GET", "/api/v1/routing/success-cost", success_cost, answer=SuccessCost),
     Operation("GET", "/api/v1/routing", routing, answer=Routing, shared=True),
+    Operation("GET", "/api/v1/routing/regret", regret, params=RegretParams, answer=RoutingHindsight),
     Operation("GET", "/api/v1/experiments", experiments, answer=Experiments),
     Operation("GET", "/api/v1/health", health, answer=SystemHealth),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -11,7 +11,7 @@ from config.settings import masked
 from ml.experiments.metrics import METRICS
 from storage.routing_overrides import override_in_force
 from web.choosing import LIVE_RANGES, live_choice
-from web.keys import DATABASE, GATEWAYS, HISTORY, SETTINGS
+from web.keys import DATABASE, GATEWAYS, HINDSIGHT, HISTORY, SETTINGS
 from web.pages.people import only_for
 from web.pages.reading import (
     anomalies_of,
@@ -24,6 +24,8 @@ from web.pages.reading import (
 )
 from web.rendering import page
 from web.time_range import RANGES
+
+HINDSIGHT_RANGE: Final = "24h"
 
 
 async def overview(request: web.Request) -> web.Response:
@@ -54,6 +56,7 @@ async def routing(request: web.Request) -> web.Response:
     """Where payments go, and why."""
     context = {
         "routing": await routing_of(request),
+        "hindsight": request.app[HINDSIGHT].at_hand(HINDSIGHT_RANGE),
         "override": await override_in_force(request.app[DATABASE], datetime.now(UTC)),
         "configured": [*request.app[GATEWAYS]],
         "rules_path": request.app[SETTINGS].routing.rules_path,
