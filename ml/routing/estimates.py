@@ -10,7 +10,7 @@ its parts at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ml.routing.belief import Belief
 from ml.routing.context import Outcome
@@ -21,6 +21,9 @@ from ml.routing.table import Row
 
 class Estimates(Lessons):
     """Estimates of success that forget with time and notice sudden changes."""
+
+    _noted: Sequence[tuple[Node, float]] = ()
+    """Where the latest trial was noted, and what stood there before."""
 
     def beliefs(
         self, method: str, issuer: str, gateways: tuple[str, ...], now: float, network: str | None = None
@@ -46,14 +49,18 @@ class Estimates(Lessons):
 
     def note_probe(self, method: str, issuer: str, gateway: str, now: float, network: str | None = None) -> None:
         """Remember that a gateway was just put first for such a payment, so that the next trial of it can wait."""
-        top = self._table.tops.get(gateway)
-        if top is not None:
-            top.probed = now
-        for key in keys_of(method, issuer, network):
-            row = self._table.row(key)
-            node = row.cells.get(gateway) if row is not None else None
-            if node is not None:
-                node.probed = now
+        nodes = [self._table.tops.get(gateway)]
+        rows = [self._table.row(key) for key in keys_of(method, issuer, network)]
+        nodes += [row.cells.get(gateway) for row in rows if row is not None]
+        self._noted = [(node, node.probed) for node in nodes if node is not None]
+        for node, _ in self._noted:
+            node.probed = now
+
+    def take_back_probe(self) -> None:
+        """Forget the latest note: another gateway was put first after all."""
+        for node, probed in self._noted:
+            node.probed = probed
+        self._noted = ()
 
     def _belief(self, gateway: str, rows: list[Row | None], whole: float, hour: int, now: float) -> Belief:
         top = self._table.tops.get(gateway)

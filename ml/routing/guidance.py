@@ -84,11 +84,15 @@ class Guidance:
             return NOTHING_ELIGIBLE
         if ruled.decider is not None:
             ranked = self._by_rule(ruled.decider, policy, candidates, payment, conditions.unwell)
-        else:
-            ranked = policy.rank(payment.context, candidates, now, conditions.unwell, conditions.fees)
-            if not conditions.unwell and not payment.context.previous_failures:
-                ranked = self._paced(ranked, candidates, now)
-        return self._owed(ranked, ruled, payment, conditions.unwell)
+            return self._owed(ranked, ruled, payment, conditions.unwell)
+        wanted = ranked = policy.rank(payment.context, candidates, now, conditions.unwell, conditions.fees)
+        if not conditions.unwell and not payment.context.previous_failures:
+            ranked = self._paced(ranked, candidates, now)
+        ranked = self._owed(ranked, ruled, payment, conditions.unwell)
+        first = ranked.candidates[0].gateway
+        if first != wanted.candidates[0].gateway:
+            policy.moved(payment.context, first, now)
+        return ranked
 
     def _by_rule(
         self, rule: Rule, policy: Policy, candidates: tuple[str, ...], payment: Payment, unwell: Mapping[str, str]

@@ -111,6 +111,15 @@ class Policy(Protocol):
             unwell: gateways with an open anomaly for this payment, and its reason; they stand behind the others.
         """
 
+    def moved(self, context: RoutingContext, gateway: str, now: float) -> None:
+        """Hear that the payment that was ranked last goes to another gateway than the one put first.
+
+        Args:
+            context: the payment.
+            gateway: where it goes.
+            now: seconds since the epoch.
+        """
+
     def learn(self, outcome: Outcome, now: float) -> None:
         """Take in what became of payments, or a correction of it."""
 
@@ -152,6 +161,11 @@ class _Learner:
         beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now, context.network)
         shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
         return ranking(candidates, beliefs, shares, unwell, self._generator)
+
+    def moved(self, context: RoutingContext, gateway: str, now: float) -> None:
+        """Take back that the gateway put first was tried, and note the other; see Policy."""
+        self._estimates.take_back_probe()
+        self._estimates.note_probe(context.method, context.issuer, gateway, now, context.network)
 
     def learn(self, outcome: Outcome, now: float) -> None:
         """Take in what became of payments; see Outcome."""

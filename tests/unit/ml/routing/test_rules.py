@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from ml.routing.commitments import Commitments, period_of
-from ml.routing.context import RoutingContext
+from ml.routing.context import Outcome, RoutingContext
 from ml.routing.eligibility import Eligibility
 from ml.routing.evaluation.candidate import Candidate, JudgedPolicy
 from ml.routing.evaluation.logged import LoggedDecision
 from ml.routing.guidance import Conditions, Guidance, Payment
 from ml.routing.pacing import Pace
-from ml.routing.policies import PolicySettings, UniformPolicy
+from ml.routing.policies import AdaptivePolicy, PolicySettings, UniformPolicy
 from ml.routing.rules import Commitment, Condition, Rule, RuleSet, bounded, preference_of, with_floors
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -317,6 +317,30 @@ def test_floors_do_not_send_retries_back_nor_payments_to_a_gateway_that_is_down(
     down = [guidance.ranked(policy, guidance.on(CARD, MAY), payment(n), Conditions({"charlie": "down"}, {}))
             for n in range(300)]  # fmt: skip
     assert 70 < sum(each.candidates[0].gateway == "charlie" for each in down) < 130  # a third, as the policy has it
+
+
+def test_a_trial_that_a_floor_moves_elsewhere_was_none() -> None:
+    """What the policy put first and did not get waits for its trial as before; where the payment went had it."""
+    guidance, _ = guided(RuleSet(rules=[Rule(name="f", at_least={"charlie": 0.9})]))
+    policy = AdaptivePolicy(PolicySettings(draws=64), np.random.default_rng(0))
+    for name in GATEWAYS:
+        policy.learn(Outcome(gateway=name, method="card", issuer="", at=NOW.timestamp(), succeeded=50, failed=5), 0.0)
+
+    def unseen(at: float) -> dict[str, float]:
+        beliefs = policy._estimates.beliefs("card", "", GATEWAYS, at)
+        return {name: belief.unseen_s for name, belief in zip(GATEWAYS, beliefs, strict=True)}
+
+    moved = 0
+    for number in range(1, 200):
+        one = payment(number)
+        at = one.now.timestamp()
+        before = unseen(at)
+        ranked = guidance.ranked(policy, guidance.on(CARD, MAY), one, Conditions({}, {}))
+        first = ranked.candidates[0].gateway
+        after = unseen(at)
+        assert after == before | {first: 0.0}
+        moved += first == "charlie"
+    assert moved > 100
 
 
 def test_rules_are_judged_on_stored_decisions() -> None:
