@@ -43,15 +43,17 @@ class ServingForest:
         if time.monotonic() - self._looked_at < LOOK_S:
             return False
         version = await version_in_force(self._database, KIND)
-        self._looked_at = time.monotonic()
         if version == self._version:
+            self._looked_at = time.monotonic()
             return False
-        self._version = version
         try:
             stored = await model_in_force(self._database, KIND) if version is not None else None
             self.forest = None if stored is None else Forest.loaded(stored.body)
         except (ValueError, StoreRefused) as error:
             log.error("model_unusable", kind=KIND, version=version, reason=str(error))
-            return False
-        log.info("model_in_force", kind=KIND, version=version)
-        return True
+            is_another = False
+        else:
+            log.info("model_in_force", kind=KIND, version=version)
+            is_another = True
+        self._version, self._looked_at = version, time.monotonic()
+        return is_another

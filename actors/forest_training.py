@@ -25,7 +25,7 @@ from storage.anomalies import open_anomalies, recent_anomalies
 from storage.database import Database
 from storage.models import StoredModel, TrainedModel
 from storage.rebuild import read_attempts, read_failures
-from storage.rollups import count_attempts
+from storage.rollups import attempts_by_minute
 
 log = structlog.get_logger(__name__)
 
@@ -89,11 +89,13 @@ def troubles_of(told: Sequence[Anomaly], found_again: Sequence[Anomaly], now: da
 
 async def _since(database: Database, now: datetime) -> datetime:
     """From when on there are attempts, and not too many, to live through."""
-    since = now - SPAN_MAX
-    count, first = await count_attempts(database, since)
-    if first is None:
-        return now
-    return max(first, now - SPAN_MAX * min(1.0, ATTEMPTS_MAX / max(count, 1)))
+    since, count = now, 0
+    for minute, attempts in reversed(await attempts_by_minute(database, now - SPAN_MAX)):
+        count += attempts
+        if count > ATTEMPTS_MAX:
+            break
+        since = min(since, minute)
+    return since
 
 
 def _trouble(anomaly: Anomaly, now: datetime) -> Trouble:

@@ -130,7 +130,7 @@ class Runner:
                 self._settings.heartbeat_s, lambda: self._pulse.look_at(connection, counting, self._stage.name)
             )
         )
-        taking = Taking(channel, self._stage.name, self._batch, stopping)
+        taking = Taking(channel, self._stage.name, self._batch, stopping, single_active=self._stage.single_active)
         log.info("started", stage=self._stage.name, batch_size_max=self._batch.size_max)
         try:
             while not stopping.is_set():

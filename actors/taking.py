@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any, Final
 
 from config.settings import BatchSettings
@@ -12,10 +11,10 @@ from messaging.consumer import Consumer, Delivery
 from messaging.ending import end
 
 CAREFUL_FROM: Final = 3
-"""A message that was delivered this often before may be what kills the worker: it is taken alone.
+"""A message that was delivered this often before may be what kills the worker: it is handled alone.
 
 Everything that a killed worker held counts as delivered once more, also what it had not begun, and the broker puts
-aside what was delivered too often. So after a start one message is taken at a time while they are suspects; then a few
+aside what was delivered too often. So after a start one message is held at a time while they are suspects; then a few
 (``WARY_MAX``) while they were delivered before, so that a kill counts against few; and only when none was, as many as
 may be held. Of a culprit and its neighbours, only the culprit is then delivered again and again until it is a dead
 letter.
@@ -38,17 +37,29 @@ class Taking:
         queue: its name.
         batch: how many at once, and how long to wait for them.
         stopping: ends every wait.
+        single_active: the broker gives the queue to one consumer at a time, in the order in which they came. Who holds
+            more then has to stand in line from the start, or the queue would go to another replica meanwhile.
     """
 
-    def __init__(self, channel: Channel, queue: str, batch: BatchSettings, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        queue: str,
+        batch: BatchSettings,
+        stopping: asyncio.Event,
+        *,
+        single_active: bool = False,
+    ) -> None:
         self._channel = channel
         self._queue = queue
         self._batch = batch
+        self._single_active = single_active
         self._stop = asyncio.ensure_future(stopping.wait())
         self._coming: asyncio.Future[list[Delivery]] | None = None
-        self._consumer: Consumer | None = None
+        self._whole = min(65_535, BATCHES_HELD_MAX * batch.size_max)
         self._held_max = 1
-        self._spare: deque[Delivery] = deque()
+        self._consumer: Consumer | None = None
+        self._in_line: Consumer | None = None
 
     async def batch(self, wait_s: float, *, or_until: asyncio.Future[Any] | None = None) -> list[Delivery]:
         """The next batch; empty when none came in time or before something else was done, or when told to stop.
@@ -75,24 +86,25 @@ class Taking:
         await end(*waits)
 
     async def _next(self) -> list[Delivery]:
-        if self._spare:
-            return [self._spare.popleft() for _ in range(min(self._batch.size_max, len(self._spare)))]
         if self._consumer is None:
             self._consumer = await self._channel.consume(self._queue, prefetch=self._held_max)
+            if self._single_active:
+                self._in_line = await self._channel.consume(self._queue, prefetch=self._whole)
         wait_ms = self._batch.wait_ms_max if self._held_max > 1 else 0
         taken = await self._consumer.take(min(self._held_max, self._batch.size_max), wait_ms)
         held_max = self._held_max_after(taken)
         if held_max != self._held_max:
-            consumer, self._consumer = self._consumer, None
-            await self._channel.cancel(consumer)
-            self._spare.extend(consumer.left())
+            # All that may be held is here and unacknowledged, so nothing is on its way that would bounce back.
+            former, self._consumer, self._in_line = self._consumer, self._in_line, None
+            await self._channel.cancel(former)
             self._held_max = held_max
         return taken
 
     def _held_max_after(self, taken: list[Delivery]) -> int:
-        """How many to hold once these were taken. Who holds as many as may be goes on until a suspect comes."""
-        whole = min(65_535, BATCHES_HELD_MAX * self._batch.size_max)
+        """How many to hold once these were taken: more only, and only when as many as may be held were taken."""
+        if len(taken) < self._held_max or self._held_max == self._whole:
+            return self._held_max
         before = max(delivery.deliveries_before for delivery in taken)
-        if before >= CAREFUL_FROM:
-            return 1
-        return whole if before == 0 or self._held_max == whole else min(WARY_MAX, whole)
+        if before == 0 or (self._single_active and before < CAREFUL_FROM):
+            return self._whole
+        return self._held_max if before >= CAREFUL_FROM else min(WARY_MAX, self._batch.size_max)

@@ -27,6 +27,7 @@ from storage.rollups import read_sums, slot_of, slots_of
 
 if TYPE_CHECKING:
     from actors.retry_responder import RetryResponder
+    from ml.anomalies.forest import Forest
     from ml.anomalies.history import HistoryCell
     from ml.failures.classifier import FailureModel
 
@@ -96,9 +97,14 @@ def _anomaly_watcher(settings: Settings, database: Database, instance: str) -> W
     worker = _Restarted(lambda: AnomalyWatcher(**(usual | chosen)))
     serving = ServingForest(database)
 
+    def fitting() -> Forest | None:
+        """The trained forest, unless it was fitted for another rate than the one chosen since."""
+        forest = serving.forest
+        return forest if forest is not None and forest.contamination == chosen["contamination"] else None
+
     async def refresh() -> None:
         if await serving.refresh():
-            worker.now.take_forest(serving.forest)
+            worker.now.take_forest(fitting())
 
     async def start() -> None:
         now = utc_now()
@@ -108,8 +114,7 @@ def _anomaly_watcher(settings: Settings, database: Database, instance: str) -> W
         cells = [history_cell(document) async for document in read_sums(database, since)]
         known = await open_anomalies(database) + await recent_anomalies(database, since)
         worker.renew().warm_start(cells, known, now, pauses=await pauses_not_over(database, now))
-        if serving.forest is not None:
-            worker.now.take_forest(serving.forest)
+        worker.now.take_forest(fitting())
 
     return Wiring(
         stage=stage_named("anomaly_watcher"),

@@ -73,12 +73,6 @@ class Consumer:
         self._check()
         return [self._waiting.popleft() for _ in range(min(size_max, len(self._waiting)))]
 
-    def left(self) -> list[Delivery]:
-        """Take what still waits here, without waiting for more: after the consumer was cancelled."""
-        left = list(self._waiting)
-        self._waiting.clear()
-        return left
-
     def _check(self) -> None:
         if self._failed is not None:
             raise ConnectionLost(self._failed)

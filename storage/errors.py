@@ -19,6 +19,10 @@ CONFLICT_CODES = frozenset({112, 11000})
 """WriteConflict and DuplicateKey."""
 
 
+NO_SESSIONS = "Sessions are not supported"
+"""What the driver says of a member of a replica set that was asked directly while it starts; no code tells it."""
+
+
 class StoreError(Exception):
     """The root of all errors of storage."""
 
@@ -56,9 +60,9 @@ def translated() -> Iterator[None]:
     except (errors.ConnectionFailure, errors.ExecutionTimeout, errors.WaitQueueTimeoutError) as error:
         raise StoreUnavailable(f"MongoDB does not answer: {type(error).__name__}") from error
     except errors.ConfigurationError as error:
-        # Asked directly, a member of a replica set that is still starting knows no sessions. A server that never will
-        # is found out when the connection is made.
-        raise StoreUnavailable("MongoDB is not ready: a server that is starting") from error
+        if NO_SESSIONS in str(error):
+            raise StoreUnavailable("MongoDB is not ready: a server that is starting") from error
+        raise StoreRefused(f"MongoDB and its driver do not fit: {error}") from error
     except OverflowError as error:  # of bson: a number of more than 64 bits, or a date before year 1
         raise StoreRefused("MongoDB cannot keep a number or a date so far out") from error
     except errors.PyMongoError as error:

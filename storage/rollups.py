@@ -136,16 +136,16 @@ async def count_first_attempts(database: Database, since: datetime) -> dict[str,
         return {document["_id"]: int(document["count"]) async for document in cursor}
 
 
-async def count_attempts(database: Database, since: datetime) -> tuple[int, datetime | None]:
-    """Attempts from a moment on, and the minute of the first of them; None: there are none."""
+async def attempts_by_minute(database: Database, since: datetime) -> list[tuple[datetime, int]]:
+    """Attempts of every minute from a moment on that had some, oldest first."""
     pipeline: list[Document] = [
         {"$match": {"minute": {"$gte": since}}},
-        {"$group": {"_id": None, "count": {"$sum": "$attempts"}, "first": {"$min": "$minute"}}},
+        {"$group": {"_id": "$minute", "count": {"$sum": "$attempts"}}},
+        {"$sort": {"_id": 1}},
     ]
     with translated():
         cursor = await database["attempt_rollups"].aggregate(pipeline)
-        found = await cursor.to_list()
-    return (int(found[0]["count"]), found[0]["first"]) if found else (0, None)
+        return [(document["_id"], int(document["count"])) async for document in cursor]
 
 
 async def read_sums(database: Database, since: datetime, *, minutes: int = 10) -> AsyncIterator[Document]:

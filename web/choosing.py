@@ -20,7 +20,7 @@ LIVE_RANGE: Final = "1h"
 
 
 def chosen_of(values: Callable[[str], Sequence[str]]) -> Chosen:
-    """Read a choice; empty values choose nothing, and a name counts once.
+    """Read a choice; empty values choose nothing, a name counts once, and their order does not matter.
 
     Args:
         values: what an address says under a name.
@@ -34,7 +34,7 @@ def chosen_of(values: Callable[[str], Sequence[str]]) -> Chosen:
         known = [value for value in values(name) if value]
         if len(known) > NAMES_MAX or any(len(value) > NAME_CHARS_MAX for value in known):
             raise ValueError(f"Up to {NAMES_MAX} names of each kind can be chosen.")
-        chosen[name] = tuple(dict.fromkeys(known))
+        chosen[name] = tuple(sorted(set(known)))
     return Chosen(**chosen)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 Read = TypeVar("Read")
 
 KEYS_MAX: Final = 64
-"""Distinct answers kept; there are about ten read models."""
+"""Distinct answers kept: about ten read models, and the overview of each choice that somebody looks at."""
 
 
 class RecentReads:

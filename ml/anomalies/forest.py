@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from typing import Final
 
 import msgspec
@@ -32,6 +33,10 @@ HELD_BACK: Final = 4
 """Every fourth row is not fitted to, but says how high the bar must be."""
 SHARE_WHEN_UNWELL: Final = 0.5
 EULER: Final = 0.5772156649
+UNREADABLE: Final = (
+    OSError, KeyError, ValueError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What NumPy raises for bytes that are no arrays."""
 
 
 class Forest(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +83,7 @@ class Forest(msgspec.Struct, frozen=True, kw_only=True):
         try:
             with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
                 fields = {name: arrays[name] for name in cls.__struct_fields__}
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise ValueError(f"no forest: {type(error).__name__}") from error
         forest = cls(**{name: value if value.ndim else value.item() for name, value in fields.items()})
         shape = forest.feature.shape
@@ -89,8 +94,8 @@ class Forest(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("no forest: it asks for features that there are not")
         if not all(0 <= each.min() <= each.max() < shape[1] for each in (forest.left, forest.right)):
             raise ValueError("no forest: its branches lead nowhere")
-        if not 0 < forest.contamination < 0.5:
-            raise ValueError("no forest: its contamination rate is none")
+        if not 0 < forest.contamination < 0.5 or not 0 <= forest.depth <= shape[1] or forest.sample < 1:
+            raise ValueError("no forest: its numbers are out of bounds")
         return forest
 
 

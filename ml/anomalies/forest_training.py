@@ -30,6 +30,11 @@ MARGIN_NATS: Final = 1.92
 degree of freedom. Within it the two are alike, and the newer one knows the newer traffic."""
 
 
+MISFIT_MAX: Final = 10.0
+"""A forest whose share of unusual later minutes is as unlikely as this serves nobody, nats: one fitted to the night and
+judged on the morning, say. Until there is a better one, watchers fit their own."""
+
+
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     """A segment that was unwell, from one moment to another, seconds."""
 
@@ -125,9 +130,9 @@ def trained(
     if len(trouble):
         metrics |= {"trouble_minutes": float(len(trouble)), "trouble_unusual": float(forest.unusual(trouble).mean())}
     if in_force is None:
-        better, why = True, "none was in force"
+        better, why = misfit <= MISFIT_MAX, "none was in force"
     elif in_force.contamination != contamination:
-        better, why = True, f"the one in force was fitted for {in_force.contamination:g}"
+        better, why = misfit <= MISFIT_MAX, f"the one in force was fitted for {in_force.contamination:g}"
     else:
         metrics["misfit_nats_in_force"] = _misfit(in_force, later)
         better = misfit <= metrics["misfit_nats_in_force"] + MARGIN_NATS

@@ -21,6 +21,11 @@ SECRET = "4111111111111111"
             StoreUnavailable,
             id="a member that is starting, asked directly",
         ),
+        pytest.param(
+            errors.ConfigurationError("Server at h:1 reports wire version 6, but this version requires at least 8"),
+            StoreRefused,
+            id="a server that is too old",
+        ),
         pytest.param(errors.DuplicateKeyError(SECRET), StoreConflict, id="somebody was faster"),
         pytest.param(errors.OperationFailure(SECRET, 112), StoreConflict, id="a write conflict"),
         pytest.param(errors.OperationFailure(SECRET, 13), StoreRefused, id="no right"),

@@ -69,6 +69,8 @@ def test_anything_else_is_refused(body: bytes) -> None:
         ("feature", np.full((1, 3), FEATURES)),
         ("threshold", np.zeros((1, 2))),
         ("contamination", np.array(0.7)),
+        ("depth", np.array(9_999_999)),
+        ("sample", np.array(0)),
         ("feature", np.array([object()], dtype=object)),
     ],
 )
@@ -146,6 +148,16 @@ def test_the_one_that_fits_later_minutes_serves() -> None:
     assert better(changed, wilder.forest) is False
     assert better(minutes(2_000, scale=2.0, seed=10), calmer.forest) is True
     assert better(minutes(2_000, seed=11), calmer.forest) is True
+
+
+def test_a_forest_that_later_minutes_do_not_fit_serves_nobody() -> None:
+    """Fitted to calm minutes and judged on wild ones it stays a candidate, also where none is in force."""
+    seen = minutes(1_500)
+    go_on(seen, 500, scale=3.0, since=1_500)
+    found = trained(seen, [], contamination=RATE)
+    assert isinstance(found, JudgedForest)
+    assert not found.better
+    assert "none was in force" in found.note
 
 
 def test_another_rate_makes_another_forest() -> None:
