@@ -5,13 +5,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import asynccontextmanager
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
+from config.settings import StoreSettings
+from storage.database import Database, close, connect
 from storage.errors import StoreUnavailable
 from web.keys import BESIDE
+
+WORK_S_MAX: Final = 60.0
+"""How long a piece of work may read from the store."""
+
+CONNECT_S_MAX: Final = 5.0
+"""Who asks waits for an answer, not for MongoDB to come back."""
+
+
+@asynccontextmanager
+async def opened(settings: StoreSettings) -> AsyncIterator[Database]:
+    """A connection of the process to the store, for one piece of work.
+
+    Raises: StoreUnavailable: MongoDB does not answer, or not in time.
+    """
+    database = await connect(msgspec.structs.replace(settings, connect_wait_s_max=CONNECT_S_MAX))
+    try:
+        async with asyncio.timeout(WORK_S_MAX):
+            yield database
+    except TimeoutError:
+        raise StoreUnavailable(f"MongoDB did not answer within {WORK_S_MAX:.0f} s") from None
+    finally:
+        await close(database)
 
 
 class Beside:
@@ -43,10 +69,15 @@ class Beside:
             raise self._ended() from None
 
     def close(self) -> None:
-        """End the process."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        """End the process, whatever it is at: nobody waits for the answer any more."""
+        if self._pool is None:
+            return
+        # An executor has no way to end what runs before Python 3.14; without it the web process would wait for it.
+        processes = tuple((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = None
+        for process in processes:
+            process.terminate()
 
     def _ended(self) -> StoreUnavailable:
         self.close()

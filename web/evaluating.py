@@ -14,9 +14,8 @@ from aiohttp import web
 from config.settings import StoreSettings
 from ml.routing.evaluation.candidate import Candidate, JudgedPolicy
 from ml.routing.evaluation.evaluation import Evaluation, evaluate
-from storage.database import close, connect
 from storage.read_models.logged_decisions import read_decision_log
-from web.beside import Beside
+from web.beside import Beside, opened
 from web.keys import BESIDE, EVALUATOR, SETTINGS
 
 DECISIONS_MAX: Final = 30_000
@@ -79,11 +78,8 @@ def _judged(settings: StoreSettings, candidate: Candidate, since: datetime, unti
 
 
 async def _read_and_judged(settings: StoreSettings, candidate: Candidate, since: datetime, until: datetime) -> bytes:
-    database = await connect(settings)
-    try:
+    async with opened(settings) as database:
         log = await read_decision_log(database, since - TAUGHT, until, limit=DECISIONS_MAX)
-    finally:
-        await close(database)
     found = evaluate(log.decisions, JudgedPolicy(candidate), judge_from=since.timestamp())
     return msgspec.msgpack.encode(
         JudgedLog(since=since, complete=log.complete, left_out=log.left_out, evaluation=found)

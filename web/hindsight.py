@@ -13,9 +13,8 @@ import structlog
 from aiohttp import web
 
 from config.settings import StoreSettings
-from storage.database import close, connect
 from storage.read_models.routing_hindsight import RoutingHindsight, read_hindsight
-from web.beside import Beside
+from web.beside import Beside, opened
 from web.keys import BESIDE, HINDSIGHT, SETTINGS
 from web.time_range import time_range
 
@@ -96,11 +95,8 @@ def _read(settings: StoreSettings, since: datetime, until: datetime, now: dateti
 
 
 async def _judged(settings: StoreSettings, since: datetime, until: datetime, now: datetime) -> bytes:
-    database = await connect(settings)
-    try:
+    async with opened(settings) as database:
         return msgspec.msgpack.encode(await read_hindsight(database, since, until, now))
-    finally:
-        await close(database)
 
 
 async def hindsight_reads(app: web.Application) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from ml.routing.context import OVERRIDE, RULES
 from ml.routing.hindsight.decided import DecidedPayment, Decider
 from ml.routing.hindsight.report import Hindsight, hindsight
 from storage.database import Database
+from storage.experiments import last_allocations
 from storage.read_models.logged_decisions import NOBODY, SETTLED, Joined, read_joined
 
 DECISIONS_MAX: Final = 30_000
@@ -58,6 +59,11 @@ async def read_hindsight(
     Late successes and reversals count as they stand now. This computes for seconds; pages ask for it from a process
     of its own.
     """
+    by_customer = {
+        allocation.version
+        for allocation in await last_allocations(database)
+        if allocation.holdout is not None and allocation.holdout.unit == "customer_id"
+    }
     decisions: list[DecidedPayment] = []
     left_out: Counter[str] = Counter()
     oldest: datetime | None = None
@@ -66,7 +72,7 @@ async def read_hindsight(
         nonlocal oldest
         oldest = joined.document["decided_at"]
         if joined.attempts:
-            decisions.append(decided_of(joined))
+            decisions.append(decided_of(joined, by_customer))
         else:
             left_out[NOBODY] += 1
 
@@ -84,8 +90,13 @@ async def read_hindsight(
     )
 
 
-def decided_of(joined: Joined) -> DecidedPayment:
-    """Put a stored decision and the attempts of its order together."""
+def decided_of(joined: Joined, by_customer: Collection[str] = ()) -> DecidedPayment:
+    """Put a stored decision and the attempts of its order together.
+
+    Args:
+        joined: both.
+        by_customer: versions of the allocations whose control slice is dealt by customer.
+    """
     request, advice, there = joined.document["request"], joined.document["advice"], joined.made_there()
     ranking = advice["ranking"]
     return DecidedPayment(
@@ -102,6 +113,7 @@ def decided_of(joined: Joined) -> DecidedPayment:
         exploring=bool(advice.get("exploring")),
         decider=DECIDERS.get(advice["policy"], "policy"),
         allocation=advice.get("allocation_version"),
+        dealt=advice.get("allocation_version") not in by_customer or request.get("customer_id") is not None,
         control=(advice.get("experiment"), advice.get("arm")) == (HOLDOUT, CONTROL),
         followed=there is not None,
         succeeded=None if there is None else SETTLED.get(there["status"]),

@@ -27,6 +27,7 @@ from storage.errors import StoreUnavailable
 from storage.read_models.chosen import Chosen
 from storage.read_models.live import CHOICES_MAX, COURSES_EVERY_S, LiveFigures
 from storage.read_models.live_courses import COURSE_POINTS_MAX
+from tests.conftest import eventually
 from web.dashboard.sessions import SESSION_HEADER, VIEWS, embed_path, signed_session_id
 
 ROOT = Path(__file__).parents[2]
@@ -164,6 +165,31 @@ async def test_sockets_open_only_for_the_web_address(dashboard: Dashboard, http:
     assert refusal.value.status == 403
     async with http.ws_connect(url, protocols=("bokeh", "made.up"), origin=dashboard.web_origin) as socket_:
         assert (await socket_.receive(timeout=10)).type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
+
+
+async def test_too_many_choices_are_refused_and_shown_when_there_is_room(
+    dashboard: Dashboard, http: aiohttp.ClientSession
+) -> None:
+    """One choice more than are followed gets a sentence and asks again; it is drawn when nobody looks at the others."""
+    await dashboard.known(http, 0)
+    headers = {f"g{number}": {SESSION_HEADER: signed_session_id(SECRET)} for number in range(CHOICES_MAX + 1)}
+
+    async def page_of(name: str) -> str:
+        url = f"{dashboard.address}/live/overview"
+        async with http.get(url, params={"gateway": name}, headers=headers[name]) as answer:
+            assert answer.status == 200
+            return await answer.text()
+
+    pages = [await page_of(name) for name in headers]
+    assert all("not shown" not in page for page in pages[:-1])
+    assert f"{CHOICES_MAX} different choices are looked at already" in pages[-1]
+    assert 'http-equiv="refresh"' in pages[-1]
+    assert "docs_json" not in pages[-1], "it opens no connection"
+
+    async def is_drawn() -> bool:
+        return "not shown" not in await page_of(f"g{CHOICES_MAX}")
+
+    await eventually(is_drawn, within_s=60, every_s=2)
 
 
 async def test_what_is_stored_is_soon_known(

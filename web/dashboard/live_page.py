@@ -6,7 +6,6 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -197,7 +196,7 @@ def application(view: str, live: LiveFigures, marks: SharedMarks, audience: Audi
             asked = asked_of(context.request.arguments if context and context.request else {})
             figures = live.of(asked.chosen)
         except ValueError as problem:
-            _say(document, str(problem))
+            _frame(document, "Not shown", LIGHT, (), str(problem))
             return
         look, panels = asked.look, build(marks.palette(asked.look, asked.minutes))
         page = LivePage(document, panels, figures, look, asked.minutes)
@@ -209,22 +208,14 @@ def application(view: str, live: LiveFigures, marks: SharedMarks, audience: Audi
     return fill
 
 
-def _frame(document: Document, title: str, look: Look, panels: Sequence[Panel]) -> None:
-    """Put the page around what stands in a document."""
+def _frame(document: Document, title: str, look: Look, panels: Sequence[Panel], problem: str = "") -> None:
+    """Put the page around what stands in a document; with a problem, it says that and asks again by itself."""
     document.title = title
     document.template = TEMPLATE
-    document.template_variables.update(look=look, font=FONT, panels=panels, prefix=PREFIX)
+    document.template_variables.update(look=look, font=FONT, panels=panels, prefix=PREFIX, problem=problem)
     # The page's own script waits for the server and loads anew; a session does not outlive its server.
     document.config.reconnect_session = False
     document.config.notify_connection_status = False
-
-
-def _say(document: Document, problem: str) -> None:
-    """A page that shows nothing but why."""
-    css = InlineStyleSheet(css=stylesheet(LIGHT))
-    text = f'<span class="state bad">▲ not shown</span> <small>{escape(problem)}</small>'
-    document.add_root(Div(name="status", text=text, margin=0, sizing_mode="stretch_width", stylesheets=[css]))
-    _frame(document, "Not shown", LIGHT, ())
 
 
 def _drawn(seen: weakref.ref[LivePage]) -> None:

@@ -36,7 +36,7 @@ class Choice:
 
 
 def best_before(table: DecisionTable, levels: Sequence[Level], size: np.ndarray, block: np.ndarray) -> Choice:
-    """Choose for each block by what the blocks before it tell: never by the payments that it will be valued on.
+    """Choose for each block by what the blocks before it tell: not by the payments that it will be valued on.
 
     Args:
         table: the decisions.

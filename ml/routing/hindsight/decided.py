@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -23,7 +23,8 @@ class DecidedPayment(msgspec.Struct, frozen=True, kw_only=True):
         decider: who chose: a policy by its probabilities, one of the routing rules, or an operator's override.
         allocation: the version of the allocation under which the payment was dealt to its side.
         control: it is in the permanent control slice.
-        followed: the checkout made its first attempt there.
+        dealt: it had the id by which payments are dealt to the control slice; without, it could never be in it.
+        followed: the checkout made an attempt there.
         succeeded: how that attempt ended; None: not known, or not made.
         paid: whether any attempt of the order succeeded, and was not taken back; None: not known yet.
     """
@@ -42,6 +43,7 @@ class DecidedPayment(msgspec.Struct, frozen=True, kw_only=True):
     decider: Decider = "policy"
     allocation: str | None = None
     control: bool = False
+    dealt: bool = True
     followed: bool = True
     succeeded: bool | None = None
     paid: bool | None = None
@@ -118,9 +120,20 @@ def units(names: Sequence[str]) -> np.ndarray:
 
 
 def _exploring_chance(decision: DecidedPayment) -> float:
-    """One less the probability of what was thought best: what was tried, or, when that was to learn, the likeliest."""
+    """One less the probability of what was thought best: what was tried, if most was expected, or the likeliest.
+
+    Another one may be tried to learn, and then it is none of these; or because a rule's floor or the pace gave it this
+    payment.
+    """
     shares = dict(zip(decision.gateways, decision.propensities, strict=True))
+    expected = dict(zip(decision.gateways, decision.expected, strict=True))
     if decision.exploring:
         del shares[decision.gateway]
-        return 1.0 - max(shares.values(), default=0.0)
-    return 1.0 - shares[decision.gateway]
+    elif expected[decision.gateway] >= max(expected.values()):
+        return 1.0 - shares[decision.gateway]
+    return 1.0 - max(shares.values(), default=0.0)
+
+
+UNITS_MIN: Final = 60
+"""Customers, or orders where no customer is known, that an interval rests on at least: with ten or twenty it held the
+truth in 92 of 100 runs instead of 95, from sixty on as often as it says."""

@@ -12,7 +12,7 @@ import numpy as np
 from ml.experiments.intervals import Interval
 from ml.routing.evaluation.estimators import ESS_MIN
 from ml.routing.hindsight.cells import TRIES_MIN, Level, levels_of
-from ml.routing.hindsight.decided import DecidedPayment, DecisionTable
+from ml.routing.hindsight.decided import UNITS_MIN, DecidedPayment, DecisionTable
 from ml.routing.hindsight.regret import Missed, missed
 from ml.routing.hindsight.uplift import Uplift, uplift
 
@@ -142,9 +142,13 @@ def _sum(
     lacking: str | None,
     explored_only: bool,
 ) -> Sum:
-    count = int(np.count_nonzero(payments.size[chosen]))
+    counted = payments.size[chosen] != 0
+    count = int(np.count_nonzero(counted))
     effective = payments.effective(chosen)
+    customers = len(np.unique(payments.unit[chosen][counted]))
     why_not = lacking or _too_few(count, effective, explored_only)
+    if why_not is None and customers < UNITS_MIN:
+        why_not = f"the payments are those of {customers} customers, {UNITS_MIN} are needed: a customer's are alike"
     found = Sum(currency=currency, decisions=count, effective=effective, why_not=why_not)
     if why_not is not None:
         return found

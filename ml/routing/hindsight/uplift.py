@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from ml.experiments.intervals import CONFIDENCE_ALPHA, Interval
 from ml.routing.evaluation.estimators import effective_size
-from ml.routing.hindsight.decided import DecidedPayment, units
+from ml.routing.hindsight.decided import UNITS_MIN, DecidedPayment, units
 
 SLICE_MIN: Final = 300
 """Orders with a known end that each side needs: with one in ten unpaid, its rate is then known to 3.4 points. For money
@@ -27,11 +27,13 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         orders: with a known end.
-        paid: of these.
-        amount_minor: of these; None: in several currencies.
+        customers: who made them; an order whose customer is not known counts as one.
+        paid: of these orders.
+        amount_minor: of those paid; None: in several currencies.
     """
 
     orders: int
+    customers: int
     paid: int
     amount_minor: int | None = None
 
@@ -60,6 +62,7 @@ class Uplift(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         routed, control: the two sides.
         unknown: orders left out, because their end is not known yet.
+        not_dealt: orders left out, because they lack the id by which the slice is dealt.
         success: share of orders paid of the routed side less that of the control; None: no answer.
         money: by currency.
         why_not: what is missing; None: there is an answer.
@@ -68,6 +71,7 @@ class Uplift(msgspec.Struct, frozen=True, kw_only=True):
     routed: Side
     control: Side
     unknown: int
+    not_dealt: int = 0
     success: Interval | None = None
     money: list[UpliftMoney] = []
     why_not: str | None = None
@@ -83,18 +87,27 @@ def uplift(decisions: Sequence[DecidedPayment]) -> Uplift:
     Args:
         decisions: oldest first.
     """
-    orders = {each.order_id: each for each in reversed(decisions) if each.decider == "policy"}
+    routed_orders = {each.order_id: each for each in reversed(decisions) if each.decider == "policy"}
+    orders = {name: each for name, each in routed_orders.items() if each.dealt}
+    not_dealt = len(routed_orders) - len(orders)
     known = [each for each in orders.values() if each.paid is not None]
     comparable = _comparable(known)
     routed, control = (_side([each for each in comparable if each.control is side]) for side in (False, True))
     if not any(each.control for each in known):
         why = "no control slice: the holdout of config/experiments.yaml sets one aside" if known else "no decisions yet"
-        return Uplift(routed=_side(known), control=_side([]), unknown=len(orders) - len(known), why_not=why)
+        return Uplift(
+            routed=_side(known),
+            control=_side([]),
+            unknown=len(orders) - len(known),
+            not_dealt=not_dealt,
+            why_not=why,
+        )
     why_not = _lacking(routed, control)
     found = Uplift(
         routed=routed,
         control=control,
         unknown=len(orders) - len(known),
+        not_dealt=not_dealt,
         success=None if why_not else _difference(comparable, np.ones(len(comparable))),
         why_not=why_not,
     )
@@ -132,12 +145,16 @@ def _side(orders: Sequence[DecidedPayment]) -> Side:
     paid = [each for each in orders if each.paid]
     is_one_currency = len({each.currency for each in orders}) == 1
     amount = sum(each.amount_minor for each in paid) if is_one_currency else None
-    return Side(orders=len(orders), paid=len(paid), amount_minor=amount)
+    customers = len({each.customer_id or each.order_id for each in orders})
+    return Side(orders=len(orders), customers=customers, paid=len(paid), amount_minor=amount)
 
 
 def _lacking(routed: Side, control: Side) -> str | None:
     if min(routed.orders, control.orders) >= SLICE_MIN:
-        return None
+        customers = min(routed.customers, control.customers)
+        if customers >= UNITS_MIN:
+            return None
+        return f"one side rests on {customers} customers, {UNITS_MIN} are needed: a customer's orders are alike"
     return (
         f"{routed.orders:,} routed orders and {control.orders:,} of the control slice can be compared, "
         f"{SLICE_MIN:,} of each are needed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -342,6 +343,54 @@ def test_orders_from_before_the_slice_are_not_compared() -> None:
     found = uplift([*before, *since])
     assert (found.routed.orders, found.control.orders) == (2_250, 750)
     assert isinstance(found.success, Interval)
+
+
+def test_orders_that_could_never_be_in_the_slice_are_not_compared() -> None:
+    """Where it is dealt by customer, guests are on no side: they pay otherwise, whoever routes them."""
+    rng = np.random.default_rng(17)
+    guest = rng.random(6_000) < 0.4
+    known = [
+        payment(n, control=bool(not guest[n] and n % 4 == 0), paid=bool(rng.random() < (0.8 if guest[n] else 0.92)),
+                dealt=bool(not guest[n]))
+        for n in range(6_000)
+    ]  # fmt: skip
+    found = uplift(known)
+    assert found.success is not None
+    assert found.success.low <= 0.0 <= found.success.high
+    assert found.not_dealt == guest.sum()
+
+
+def test_a_few_customers_are_no_interval() -> None:
+    """Three hundred orders of ten customers say little: a sentence, not a number."""
+    few = [payment(n, control=n % 2 == 0, customer_id=f"cus_{n % 20}") for n in range(4_000)]
+    found = uplift(few)
+    assert found.success is None
+    assert "rests on 10 customers" in str(found.why_not)
+    told = hindsight([
+        payment(n, gateway=("alpha", "bravo")[n % 2], exploring=False, customer_id=f"cus_{n % 20}")
+        for n in range(8_000)
+    ])  # fmt: skip
+    assert told.regret.total.payments is None
+    assert "those of 20 customers" in str(told.regret.total.why_not)
+
+
+def test_a_floor_is_no_trial() -> None:
+    """What a rule's floor sends to a gateway of which less is expected says nothing of how often one would explore."""
+    best = payment(1, gateway="alpha", exploring=False)
+    given = payment(2, gateway="bravo", exploring=False)
+    learnt = payment(3, gateway="bravo", exploring=True)
+    expected = {"alpha": 0.9, "bravo": 0.8}
+    shares = {"alpha": 0.7, "bravo": 0.3}
+    cases = [
+        msgspec.structs.replace(
+            one,
+            gateways=tuple(shares),
+            propensities=tuple(shares.values()),
+            expected=tuple(expected.values()),
+        )
+        for one in (best, given, learnt)
+    ]
+    assert DecisionTable.of(cases).exploring_chance == pytest.approx([0.3, 0.3, 0.3])
 
 
 def test_an_order_counts_once() -> None:
