@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from storage.read_models.chosen import DIMENSIONS, Chosen
+from storage.read_models.chosen import ALL, DIMENSIONS, Chosen
 
 NAMES_MAX: Final = 20
 NAME_CHARS_MAX: Final = 60
@@ -19,18 +19,19 @@ LIVE_RANGES: Final = {"15m": 15, "1h": 60}
 LIVE_RANGE: Final = "1h"
 
 
-def chosen_of(values: Callable[[str], Sequence[str]]) -> Chosen:
+def chosen_of(values: Callable[[str], Sequence[str]], dimensions: Sequence[str] = DIMENSIONS) -> Chosen:
     """Read a choice; empty values choose nothing, a name counts once, and their order does not matter.
 
     Args:
         values: what an address says under a name.
+        dimensions: what can be chosen; others are not heeded.
     Raises: ValueError: says what does not fit.
 
     >>> chosen_of(lambda name: ["card", "", "card"] if name == "method" else []).names
     [('method', 'card')]
     """
     chosen = {}
-    for name in DIMENSIONS:
+    for name in dimensions:
         known = [value for value in values(name) if value]
         if len(known) > NAMES_MAX or any(len(value) > NAME_CHARS_MAX for value in known):
             raise ValueError(f"Up to {NAMES_MAX} names of each kind can be chosen.")
@@ -47,11 +48,12 @@ def said_in(query: Mapping[str, str]) -> Callable[[str], Sequence[str]]:
 class LiveChoice(msgspec.Struct, frozen=True, kw_only=True):
     """What a page with live views shows: how far back, and which attempts.
 
-    ``range``: a key of ``LIVE_RANGES``.
+    ``range``: a key of ``LIVE_RANGES``. ``problem``: what did not fit; empty: everything did.
     """
 
     range: str
     chosen: Chosen
+    problem: str = ""
 
     def address(self, *, without: tuple[str, str] | None = None, **changes: str) -> str:
         """The query string, with another range or without one name.
@@ -63,12 +65,17 @@ class LiveChoice(msgspec.Struct, frozen=True, kw_only=True):
         return urlencode([("range", changes.get("range", self.range)), *names])
 
 
-def live_choice(query: Mapping[str, str]) -> LiveChoice:
-    """Read the address of a page with live views.
+def live_choice(query: Mapping[str, str], dimensions: Sequence[str] = DIMENSIONS) -> LiveChoice:
+    """Read the address of a page with live views; what does not fit leaves everything chosen, and is told.
 
-    Raises: ValueError: says what does not fit.
+    Args:
+        query: of the address.
+        dimensions: what can be chosen on the page.
     """
     span = query.get("range", LIVE_RANGE)
-    if span not in LIVE_RANGES:
-        raise ValueError(f"Live views look back {' or '.join(LIVE_RANGES)}; Trends shows more.")
-    return LiveChoice(range=span, chosen=chosen_of(said_in(query)))
+    try:
+        if span not in LIVE_RANGES:
+            raise ValueError(f"Live views look back {' or '.join(LIVE_RANGES)}; Trends shows more.")
+        return LiveChoice(range=span, chosen=chosen_of(said_in(query), dimensions))
+    except ValueError as error:
+        return LiveChoice(range=LIVE_RANGE, chosen=ALL, problem=str(error))

@@ -37,4 +37,7 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
         return {dimension: {"$in": names} for dimension, names in kept.items() if names}
 
 
+FAILURE_DIMENSIONS: Final = ("gateway", "currency")
+"""What the sums of failures can be told apart by."""
+
 ALL: Final = Chosen()

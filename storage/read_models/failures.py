@@ -11,6 +11,7 @@ import msgspec
 
 from storage.database import Database
 from storage.errors import translated
+from storage.read_models.chosen import ALL, FAILURE_DIMENSIONS, Chosen
 from storage.read_models.measures import QUERY_MS_MAX, WINDOW_MINUTES, Money, minutes_ago
 
 CATEGORIES_MAX: Final = 100
@@ -49,11 +50,15 @@ class Failures(msgspec.Struct, frozen=True, kw_only=True):
     codes_from: int
 
 
-async def read_failures(database: Database, now: datetime) -> Failures:
-    """The failures of the last minutes by category."""
+async def read_failures(database: Database, now: datetime, chosen: Chosen = ALL) -> Failures:
+    """The failures of the last minutes by category.
+
+    Args:
+        chosen: which; of it ``FAILURE_DIMENSIONS`` are heeded.
+    """
     since = minutes_ago(now, WINDOW_MINUTES - 1)
     with translated():
-        sums, codes = await asyncio.gather(_sums(database, since), _codes(database, since))
+        sums, codes = await asyncio.gather(_sums(database, since, chosen), _codes(database, since, chosen))
     failures: Counter[str] = Counter()
     amounts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     gateways: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -89,9 +94,9 @@ async def read_failures(database: Database, now: datetime) -> Failures:
     )
 
 
-async def _sums(database: Database, since: datetime) -> list[dict[str, Any]]:
+async def _sums(database: Database, since: datetime, chosen: Chosen) -> list[dict[str, Any]]:
     pipeline: list[dict[str, Any]] = [
-        {"$match": {"minute": {"$gte": since}}},
+        {"$match": {"minute": {"$gte": since}} | chosen.match(*FAILURE_DIMENSIONS)},
         {
             "$group": {
                 "_id": {"category": "$category", "gateway": "$gateway", "currency": "$currency"},
@@ -105,13 +110,13 @@ async def _sums(database: Database, since: datetime) -> list[dict[str, Any]]:
     return await cursor.to_list()
 
 
-async def _codes(database: Database, since: datetime) -> list[dict[str, Any]]:
+async def _codes(database: Database, since: datetime, chosen: Chosen) -> list[dict[str, Any]]:
     """Count raw codes, the most frequent first."""
     pipeline: list[dict[str, Any]] = [
         {"$match": {"attempted_at": {"$gte": since}}},
         {"$sort": {"attempted_at": -1}},
         {"$limit": FAILURES_READ_MAX},
-        {"$match": {"withdrawn": {"$ne": True}}},
+        {"$match": {"withdrawn": {"$ne": True}} | chosen.match(*FAILURE_DIMENSIONS)},
         {
             "$group": {
                 "_id": {"category": "$category", "gateway": "$gateway", "failure_code": "$failure_code"},

@@ -11,7 +11,7 @@ import msgspec
 
 from storage.database import Database, Document
 from storage.errors import translated
-from storage.read_models.chosen import ALL, Chosen
+from storage.read_models.chosen import ALL, FAILURE_DIMENSIONS, Chosen
 from storage.read_models.live_arrivals import ARRIVALS_MINUTES, ArrivalRing, Arrivals
 from storage.read_models.live_series import (
     MINUTE_S,
@@ -63,7 +63,7 @@ class LiveTraffic:
         database: an open handle.
         gateways: come first, in this order, everywhere.
         now: seconds since epoch.
-        chosen: what is read; failures are told apart by gateway and currency only.
+        chosen: what is read; of failures only ``FAILURE_DIMENSIONS`` are heeded.
     """
 
     def __init__(self, database: Database, gateways: Sequence[str], now: float, chosen: Chosen = ALL) -> None:
@@ -101,7 +101,7 @@ class LiveTraffic:
         with translated():
             attempts, failures = await asyncio.gather(
                 self._rows("attempt_rollups", "method", COUNTS, since, chosen.match()),
-                self._rows("failure_rollups", "category", FAILURES, since, chosen.match("gateway", "currency")),
+                self._rows("failure_rollups", "category", FAILURES, since, chosen.match(*FAILURE_DIMENSIONS)),
             )
         if whole:
             self._whole_read_at = now

@@ -24,6 +24,7 @@ EXTRA = (
     "/policies?policy=uniform&days=1",
     "/trends?range=24h&by=method&gateway=alpha",
     "/?range=15m&gateway=alpha&method=card",
+    "/failures?gateway=alpha",
 )
 VIOLATIONS = """async (only) => {
   const options = only ? {runOnly: [only]} : {};

@@ -195,6 +195,15 @@ async def test_figures_of_page_and_rest_are_those_stored(operator: Web) -> None:
     assert f'data-query="range=15m&amp;gateway={gateway}"' in shown
     assert f'href="/trends?range=7d&amp;gateway={gateway}"' in shown
     assert "take out" in shown
+    every = await (await operator.get("/api/v1/failures")).json()
+    some = await (await operator.get("/api/v1/failures", params={"gateway": gateway})).json()
+    of_gateway = {row["category"]: row["gateways"].get(gateway, 0) for row in every["categories"]}
+    assert {row["category"]: row["failures"] for row in some["categories"]} == {
+        category: count for category, count in of_gateway.items() if count
+    }
+    assert 0 < some["failures"] < every["failures"]
+    page = await (await operator.get("/failures", params={"gateway": gateway, "method": "card"})).text()
+    assert f'data-query="range=1h&amp;gateway={gateway}"' in page, "methods of failures are not told apart"
     refused = await operator.get("/", params={"range": "2y"})
     assert (refused.status, "Live views look back 15m or 1h" in await refused.text()) == (400, True)
     page = await (await operator.get("/")).text()

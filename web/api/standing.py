@@ -32,6 +32,11 @@ from web.pages.reading import (
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 
 
+def _chosen(params: Params) -> Chosen:
+    named = msgspec.structs.asdict(params)
+    return Chosen(**{dimension: (name,) for dimension, name in named.items() if name is not None})
+
+
 class OverviewParams(Params, frozen=True, kw_only=True):
     """Which attempts; all when nothing is named."""
 
@@ -43,14 +48,19 @@ class OverviewParams(Params, frozen=True, kw_only=True):
 
 async def overview(call: Call, params: OverviewParams) -> Overview:
     """The system at a glance: the last minutes, the minutes before them, and each gateway's part."""
-    named = msgspec.structs.asdict(params)
-    chosen = Chosen(**{dimension: (name,) for dimension, name in named.items() if name is not None})
-    return await overview_of(call.request, chosen)
+    return await overview_of(call.request, _chosen(params))
 
 
-async def failures(call: Call) -> Failures:
+class FailuresParams(Params, frozen=True, kw_only=True):
+    """Which failures; all when nothing is named."""
+
+    gateway: Name | None = None
+    currency: Name | None = None
+
+
+async def failures(call: Call, params: FailuresParams) -> Failures:
     """Failures of the last minutes by category."""
-    return await failures_of(call.request)
+    return await failures_of(call.request, _chosen(params))
 
 
 async def failure_map(call: Call) -> FailureMap:
@@ -95,7 +105,7 @@ async def health(call: Call) -> SystemHealth:
 
 OPERATIONS = (
     Operation("GET", "/api/v1/overview", overview, params=OverviewParams, answer=Overview),
-    Operation("GET", "/api/v1/failures", failures, answer=Failures),
+    Operation("GET", "/api/v1/failures", failures, params=FailuresParams, answer=Failures),
     Operation("GET", "/api/v1/failures/map", failure_map, answer=FailureMap),
     Operation("GET", "/api/v1/routing/success-cost", success_cost, answer=SuccessCost),
     Operation("GET", "/api/v1/routing", routing, answer=Routing, shared=True),

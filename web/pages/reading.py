@@ -43,10 +43,11 @@ async def standings_of(request: web.Request) -> list[GatewayStanding]:
     return await read_standings(database, datetime.now(UTC), gateways)
 
 
-async def failures_of(request: web.Request) -> Failures:
-    """Failures by category."""
+async def failures_of(request: web.Request, chosen: Chosen = ALL) -> Failures:
+    """Failures by category, all or what was chosen."""
     database = request.app[DATABASE]
-    return await request.app[RECENT].get("failures", lambda: read_failures(database, datetime.now(UTC)))
+    key = f"failures {chosen.names}"
+    return await request.app[RECENT].get(key, lambda: read_failures(database, datetime.now(UTC), chosen))
 
 
 async def failure_map_of(request: web.Request) -> FailureMap:

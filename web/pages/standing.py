@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -9,8 +10,9 @@ from aiohttp import web
 
 from config.settings import masked
 from ml.experiments.metrics import METRICS
+from storage.read_models.chosen import DIMENSIONS, FAILURE_DIMENSIONS
 from storage.routing_overrides import override_in_force
-from web.choosing import LIVE_RANGES, live_choice
+from web.choosing import LIVE_RANGES, LiveChoice, live_choice
 from web.keys import DATABASE, GATEWAYS, HINDSIGHT, HISTORY, SETTINGS
 from web.pages.people import only_for
 from web.pages.reading import (
@@ -30,26 +32,17 @@ HINDSIGHT_RANGE: Final = "24h"
 
 async def overview(request: web.Request) -> web.Response:
     """The system at a glance, or what was chosen of it."""
-    problem = None
-    try:
-        choice = live_choice(request.query)
-    except ValueError as error:
-        problem, choice = str(error), live_choice({})
-    context = {
-        "overview": await overview_of(request, choice.chosen),
-        "choice": choice,
-        "problem": problem,
-        "names": request.app[HISTORY].names(),
-        "live_ranges": [*LIVE_RANGES],
-        "long_ranges": [name for name in RANGES if name not in LIVE_RANGES],
-    }
-    return page(request, "overview.html", context, status=400 if problem else 200)
+    choice = live_choice(request.query)
+    context = {"overview": await overview_of(request, choice.chosen)} | _choosing(request, choice, DIMENSIONS)
+    return page(request, "overview.html", context, status=400 if choice.problem else 200)
 
 
 async def failures(request: web.Request) -> web.Response:
     """Why payments fail, and where."""
-    context = {"failures": await failures_of(request), "map": await failure_map_of(request)}
-    return page(request, "failures.html", context)
+    choice = live_choice(request.query, FAILURE_DIMENSIONS)
+    context = {"failures": await failures_of(request, choice.chosen), "map": await failure_map_of(request)}
+    context |= _choosing(request, choice, FAILURE_DIMENSIONS)
+    return page(request, "failures.html", context, status=400 if choice.problem else 200)
 
 
 async def routing(request: web.Request) -> web.Response:
@@ -97,3 +90,14 @@ def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         name = f"{prefix}{key}"
         rows += flat(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
     return rows
+
+
+def _choosing(request: web.Request, choice: LiveChoice, dimensions: Sequence[str]) -> dict[str, Any]:
+    """What the bar above live views needs: the choice, and what else can be chosen."""
+    known = request.app[HISTORY].names()
+    return {
+        "choice": choice,
+        "names": {dimension: known[dimension] for dimension in dimensions},
+        "live_ranges": [*LIVE_RANGES],
+        "long_ranges": [name for name in RANGES if name not in LIVE_RANGES],
+    }
