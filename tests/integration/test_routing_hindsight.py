@@ -113,7 +113,7 @@ async def test_what_is_stored_is_told(database: Database) -> None:
 async def test_page_and_rest_say_the_same(operator: Web) -> None:  # noqa: F811
     """The page waits for nothing and shows the figures soon after; REST has the same, by range, and refuses others."""
     await fill(database_of(operator), datetime.now(UTC).replace(microsecond=0))
-    assert "Being told from the decisions" in await (await operator.get("/routing")).text()
+    assert "Being worked out from the decisions" in await (await operator.get("/routing")).text()
     answer = await operator.get("/api/v1/routing/regret", params={"range": "24h"})
     assert answer.status == 200, await answer.text()
     told = await answer.json()
