@@ -150,6 +150,8 @@ class Runner:
         deliveries = await taking.batch(self._next_tick - time.monotonic(), or_until=oldest)
         if deliveries and self._stands_by_since is not None:
             await self._take_over((utc_now() - self._stands_by_since).total_seconds())
+        if taking.has_moved():
+            self._stands_by_since = utc_now()  # until the next message shows that the queue is still its own
         if any(delivery.deliveries_before >= CAREFUL_FROM for delivery in deliveries):
             await self._settle_down_to(0, channel)
             for delivery in deliveries:  # one may kill this process: what was done before it must not die with it

@@ -60,6 +60,7 @@ class Taking:
         self._held_max = 1
         self._consumer: Consumer | None = None
         self._in_line: Consumer | None = None
+        self._has_moved = False
 
     async def batch(self, wait_s: float, *, or_until: asyncio.Future[Any] | None = None) -> list[Delivery]:
         """The next batch; empty when none came in time or before something else was done, or when told to stop.
@@ -77,6 +78,14 @@ class Taking:
             return []
         self._coming = None
         return coming.result()
+
+    def has_moved(self) -> bool:
+        """Whether a single active consumer went to its next place in line since this was asked last.
+
+        Replicas that start at once may stand between its two places; then the queue is theirs now.
+        """
+        moved, self._has_moved = self._has_moved, False
+        return moved
 
     async def end(self) -> None:
         """Stop waiting; what was taken and not acknowledged goes back when the connection is closed."""
@@ -97,7 +106,7 @@ class Taking:
             # All that may be held is here and unacknowledged, so nothing is on its way that would bounce back.
             former, self._consumer, self._in_line = self._consumer, self._in_line, None
             await self._channel.cancel(former)
-            self._held_max = held_max
+            self._held_max, self._has_moved = held_max, self._single_active
         return taken
 
     def _held_max_after(self, taken: list[Delivery]) -> int:

@@ -72,11 +72,14 @@ async def taken(broker: Broker, *, single_active: bool = False) -> list[Delivery
     settings = BatchSettings(size_max=SIZE, wait_ms_max=1)
     taking = Taking(cast(Channel, broker), "q", settings, asyncio.Event(), single_active=single_active)
     everything: list[Delivery] = []
+    moves = 0
     while batch := await taking.batch(0.05):
         assert len(batch) <= SIZE
         everything += batch
+        moves += taking.has_moved()
         broker.acknowledge(len(batch))
     await taking.end()
+    assert moves == int(single_active), "it stands by once, until it knows that the queue is still its own"
     return everything
 
 
