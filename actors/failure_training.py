@@ -1,32 +1,23 @@
-"""The text model of failures: learned anew from what operators corrected, served by the classifier once in force."""
+"""The text model of failures: learned anew from what operators corrected."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 import numpy as np
-import structlog
 
+from actors.serving import FAILURE_TEXT
 from config.settings import Settings
-from ml.failures.classifier import FailureModel, shipped_rows
+from ml.failures.classifier import shipped_rows
 from ml.failures.codes import KnownCode, load_codes, load_phrases
 from ml.failures.text_model import TextModel
 from ml.lack import TooFewData
 from storage.database import Database
 from storage.failure_codes import list_code_rows, rows_to_learn_from
-from storage.models import StoredModel, TrainedModel, model_in_force, version_in_force
-
-log = structlog.get_logger(__name__)
-
-KIND: Final = "failure_text"
-"""Under this name the model store keeps the versions."""
-
-LOOK_S: Final = 30.0
-"""How often a classifier asks whether a newer version is in force."""
+from storage.models import StoredModel, TrainedModel
 
 ROWS_MIN: Final = 5
 """Corrections that a training needs at least: below, held-back ones are too few to tell better from worse."""
@@ -34,38 +25,6 @@ ROWS_MIN: Final = 5
 FOLDS: Final = 4
 OWN_WEIGHT: Final = 3
 """A correction counts as so many phrases: it is about the gateways that are really used."""
-
-
-class ServingModel:
-    """The model of one classifier: the shipped one, until a version of the store is in force.
-
-    Args:
-        database: where versions are kept.
-        serve: takes a model that is to serve from now on.
-        confidence_min: below this an answer from words is ``unknown``.
-    """
-
-    def __init__(self, database: Database, serve: Callable[[FailureModel], None], confidence_min: float) -> None:
-        self._database = database
-        self._serve = serve
-        self._confidence_min = confidence_min
-        self._version: int | None = None
-        self._looked_at = -LOOK_S
-
-    async def refresh(self) -> None:
-        """Look, now and then, whether another version is in force, and serve it."""
-        if time.monotonic() - self._looked_at < LOOK_S:
-            return
-        version = await version_in_force(self._database, KIND)
-        if version is not None and version != self._version:
-            stored = await model_in_force(self._database, KIND)
-            if stored is not None:
-                text_model = await asyncio.to_thread(TextModel.loaded, stored.body)
-                self._serve(FailureModel.shipped(self._confidence_min, text_model=text_model))
-                version = stored.about.version
-                log.info("model_in_force", kind=KIND, version=version)
-        self._version = version
-        self._looked_at = time.monotonic()
 
 
 async def train_failure_text(
@@ -95,7 +54,7 @@ async def train_failure_text(
             f"{metrics['accuracy_corrections_without']:.3f} without learning from any"
         )
     return TrainedModel(
-        kind=KIND,
+        kind=FAILURE_TEXT,
         body=body,
         format="npz",
         window_from=window[0],

@@ -8,13 +8,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
-import structlog
 
 from actors.anomaly_tuning import contamination_in_force
 from actors.anomaly_watcher import AnomalyWatcher
 from actors.anomaly_words import segment_key
-from actors.forest_serving import KIND
 from actors.rebuilding import PastTraffic, warmed
+from actors.serving import ANOMALY_FOREST, loaded_or_none
 from config.settings import Settings
 from messaging.contracts import Anomaly, FailuresClassified
 from ml.anomalies.forest import Forest
@@ -26,8 +25,6 @@ from storage.database import Database
 from storage.models import StoredModel, TrainedModel
 from storage.rebuild import read_attempts, read_failures
 from storage.rollups import attempts_by_minute
-
-log = structlog.get_logger(__name__)
 
 PIECE: Final = timedelta(minutes=2)
 """Read at once: at a thousand attempts a second some hundred megabytes."""
@@ -60,11 +57,12 @@ async def train_forest(
     stored = await open_anomalies(database) + await recent_anomalies(database, since)
     troubles = troubles_of(stored, list(past.anomalies.values()), now)
     rate = await contamination_in_force(database, settings.anomalies.contamination)
-    found = await asyncio.to_thread(trained, seen, troubles, contamination=rate, in_force=_loaded(in_force))
+    serving = loaded_or_none(in_force, lambda stored: Forest.loaded(stored.body))
+    found = await asyncio.to_thread(trained, seen, troubles, contamination=rate, in_force=serving)
     if isinstance(found, TooFewData):
         return found
     return TrainedModel(
-        kind=KIND,
+        kind=ANOMALY_FOREST,
         body=found.forest.stored(),
         format="npz",
         window_from=since,
@@ -107,13 +105,3 @@ def _trouble(anomaly: Anomaly, now: datetime) -> Trouble:
 
 def _meet(one: Trouble, other: Trouble) -> bool:
     return overlap(one.segment, other.segment) and one.since <= other.until and other.since <= one.until
-
-
-def _loaded(in_force: StoredModel | None) -> Forest | None:
-    if in_force is None:
-        return None
-    try:
-        return Forest.loaded(in_force.body)
-    except ValueError as error:
-        log.warning("model_unusable", kind=KIND, version=in_force.about.version, reason=str(error))
-        return None

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
-from actors.reliability_serving import KIND
+from actors.serving import RELIABILITY, loaded_or_none
 from config.settings import Settings
 from messaging.contracts import RecordedAttempt
 from ml.lack import TooFewData
@@ -16,8 +14,6 @@ from ml.routing.reliability_training import Payment, fitted
 from storage.database import Database
 from storage.models import StoredModel, TrainedModel
 from storage.read_models.first_attempts import read_first_attempts
-
-log = structlog.get_logger(__name__)
 
 
 async def train_reliability(
@@ -29,17 +25,12 @@ async def train_reliability(
     """
     since = now - timedelta(days=settings.routing.train_days)
     history = [_payment(attempt) async for attempt in read_first_attempts(database, since, now)]
-    serving = None
-    if in_force is not None:
-        try:
-            serving = Reliability.loaded(in_force.body, in_force.about.version)
-        except ValueError as error:
-            log.warning("model_unusable", kind=KIND, version=in_force.about.version, reason=str(error))
+    serving = loaded_or_none(in_force, lambda stored: Reliability.loaded(stored.body, stored.about.version))
     found = await asyncio.to_thread(fitted, history, serving)
     if isinstance(found, TooFewData):
         return found
     return TrainedModel(
-        kind=KIND,
+        kind=RELIABILITY,
         body=found.body(),
         format="json",
         window_from=min((datetime.fromtimestamp(payment.at, UTC) for payment in history), default=since),

@@ -10,16 +10,17 @@ import numpy as np
 import structlog
 
 from actors.pulse import Pulse, utc_now
-from actors.reliability_serving import ServingReliability
 from actors.responder import Responder
 from actors.router_advisor import EvidenceMinute, RouterAdvisor
 from actors.routing_rules import RulesFile
+from actors.serving import RELIABILITY, Serving
 from config.errors import ConfigError
 from config.gateways import load_gateways
 from config.settings import RoutingSettings, Settings, resolved
 from ml.routing.commitments import period_of
 from ml.routing.eligibility import GatewayTerms
 from ml.routing.policies import POLICIES, PolicySettings
+from ml.routing.reliability import Reliability
 from ml.routing.rules import RuleSet
 from ml.routing.worth import Fees
 from storage.anomalies import open_anomalies
@@ -82,7 +83,9 @@ class _Upkeep:
         self._warm_start = timedelta(minutes=chosen.warm_start_minutes)
         self._file = file
         self._pulse = pulse
-        self._serving = ServingReliability(database)
+        self._serving = Serving(
+            database, RELIABILITY, lambda stored: Reliability.loaded(stored.body, stored.about.version), look_s=0.0
+        )
         self._rules: RuleSet | None = None
         self._in_force: RuleSet | None = None
 

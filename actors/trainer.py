@@ -15,6 +15,7 @@ import structlog
 
 from actors.housekeeping import keep_house
 from actors.pulse import Pulse, utc_now
+from actors.serving import ANOMALY_FOREST, FAILURE_TEXT, RELIABILITY
 from config.settings import Settings
 from ml.lack import TooFewData
 from storage.database import Database
@@ -54,11 +55,8 @@ class Training(NamedTuple):
 
 def jobs(settings: Settings) -> tuple[Job, ...]:
     """Every kind of model there is. A job's own modules are imported here: nothing else needs them."""
-    from actors.failure_training import KIND as FAILURE_TEXT
     from actors.failure_training import train_failure_text
-    from actors.forest_serving import KIND as FOREST
     from actors.forest_training import train_forest
-    from actors.reliability_serving import KIND as RELIABILITY
     from actors.reliability_training import train_reliability
     from actors.shopper_training import KIND as SHOPPER_SEGMENTS
     from actors.shopper_training import train_shopper_segments
@@ -67,7 +65,7 @@ def jobs(settings: Settings) -> tuple[Job, ...]:
         Job(FAILURE_TEXT, settings.failures.train_every_s, train_failure_text),
         Job(SHOPPER_SEGMENTS, settings.shoppers.train_every_s, train_shopper_segments),
         Job(RELIABILITY, settings.routing.train_every_s, train_reliability),
-        Job(FOREST, settings.anomalies.retrain_s, train_forest),
+        Job(ANOMALY_FOREST, settings.anomalies.retrain_s, train_forest),
     )
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from actors.pulse import Pulse, utc_now
 from actors.runner import Wiring
+from actors.serving import ANOMALY_FOREST, FAILURE_TEXT, Serving
 from actors.shelves import AnomalyShelf, AttemptShelf, FailureShelf, ShopperShelf
 from config.errors import ConfigError
 from config.gateways import load_gateways
@@ -27,9 +28,9 @@ from storage.rollups import read_sums, slot_of, slots_of
 
 if TYPE_CHECKING:
     from actors.retry_responder import RetryResponder
-    from ml.anomalies.forest import Forest
     from ml.anomalies.history import HistoryCell
     from ml.failures.classifier import FailureModel
+    from storage.models import StoredModel
 
 W = TypeVar("W")
 
@@ -68,19 +69,24 @@ def _ingestor(settings: Settings, database: Database, instance: str) -> Wiring:
 
 def _failure_classifier(settings: Settings, database: Database, instance: str) -> Wiring:
     from actors.failure_classifier import FailureClassifier
-    from actors.failure_training import ServingModel
     from ml.failures.classifier import FailureModel
+    from ml.failures.text_model import TextModel
 
     confidence_min = settings.failures.confidence_min
     classifier = FailureClassifier(FailureModel.shipped(confidence_min))
 
-    def serve(model: FailureModel) -> None:
-        classifier.model = model
+    def load(stored: StoredModel) -> FailureModel:
+        return FailureModel.shipped(confidence_min, text_model=TextModel.loaded(stored.body))
 
-    serving = ServingModel(database, serve, confidence_min)
+    serving = Serving(database, FAILURE_TEXT, load)
+
+    async def refresh() -> None:
+        if await serving.refresh():
+            classifier.model = serving.model or FailureModel.shipped(confidence_min)
+
     return Wiring(
         stage=stage_named("failure_classifier"),
-        shelves=(FailureShelf(database, slot=slot_of(instance), refresh=serving.refresh),),
+        shelves=(FailureShelf(database, slot=slot_of(instance), refresh=refresh),),
         handle=lambda messages, now, known, _: classifier.handle(messages, now, known),
         tick=_nothing,
         start=_no_memory,
@@ -90,16 +96,16 @@ def _failure_classifier(settings: Settings, database: Database, instance: str) -
 def _anomaly_watcher(settings: Settings, database: Database, instance: str) -> Wiring:
     from actors.anomaly_tuning import contamination_in_force
     from actors.anomaly_watcher import AnomalyWatcher
-    from actors.forest_serving import ServingForest
+    from ml.anomalies.forest import Forest
 
     usual = msgspec.structs.asdict(settings.anomalies)
     chosen = {"contamination": settings.anomalies.contamination}
     worker = _Restarted(lambda: AnomalyWatcher(**(usual | chosen)))
-    serving = ServingForest(database)
+    serving = Serving(database, ANOMALY_FOREST, lambda stored: Forest.loaded(stored.body))
 
     def fitting() -> Forest | None:
         """The trained forest, unless it was fitted for another rate than the one chosen since."""
-        forest = serving.forest
+        forest = serving.model
         return forest if forest is not None and forest.contamination == chosen["contamination"] else None
 
     async def refresh() -> None:

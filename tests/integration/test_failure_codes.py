@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from actors import failure_training
-from actors.failure_training import KIND, ROWS_MIN, train_failure_text
+from actors.failure_training import ROWS_MIN, train_failure_text
+from actors.serving import FAILURE_TEXT
 from actors.trainer import jobs, train
 from config.settings import Settings
 from messaging.contracts import AttemptReported, FailureCodeCorrected
@@ -114,8 +115,8 @@ async def test_a_text_model_is_learned_from_corrections(
     phrases = load_phrases()[::25]
     monkeypatch.setattr(failure_training, "load_phrases", lambda: phrases)
     monkeypatch.setattr(failure_training, "shipped_rows", lambda: [*phrases])
-    assert KIND in {job.kind for job in jobs(settings)}
-    job = next(job for job in jobs(settings) if job.kind == KIND)
+    assert FAILURE_TEXT in {job.kind for job in jobs(settings)}
+    job = next(job for job in jobs(settings) if job.kind == FAILURE_TEXT)
     now = datetime.now(UTC)
     assert await train_failure_text(database, settings, None, now) == TooFewData(0, ROWS_MIN)
     said = [f"zorp {word} blorbed" for word in ("gleep", "fleep", "kleep", "sneep", "dreep", "bleep", "tweep", "cheep")]
@@ -131,7 +132,7 @@ async def test_a_text_model_is_learned_from_corrections(
 
     assert first.is_promoted, first.summary
     assert not again.is_promoted
-    stored = await model_in_force(database, KIND)
+    stored = await model_in_force(database, FAILURE_TEXT)
     assert stored is not None
     model = TextModel.loaded(stored.body)
     likely = model.probabilities([("", "zorp mreep blorbed")])[0]

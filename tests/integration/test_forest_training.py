@@ -8,11 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from actors.forest_serving import ServingForest
 from actors.forest_training import train_forest, troubles_of
+from actors.serving import ANOMALY_FOREST, Serving
 from actors.trainer import Job, jobs, train
 from config.settings import Settings, load_settings
 from messaging.contracts import Anomaly, Handling, Segment
+from ml.anomalies.forest import Forest
 from ml.lack import TooFewData
 from storage.anomalies import record_anomalies
 from storage.attempts import AttemptState, ReportEntry, attempt_document
@@ -80,7 +81,6 @@ async def test_a_forest_goes_from_stored_attempts_to_the_watcher(
 ) -> None:
     """Fitted, judged, in force, served, taken back; and a version that cannot be read is left alone."""
     monkeypatch.setattr("ml.anomalies.forest_training.ROWS_MIN", 100)
-    monkeypatch.setattr("actors.forest_serving.LOOK_S", 0.0)
     settings = load_settings({})
     assert isinstance(await train_forest(database, settings, None, NOW), TooFewData)
     await fill(database)
@@ -89,25 +89,25 @@ async def test_a_forest_goes_from_stored_attempts_to_the_watcher(
     assert done.is_promoted, done.summary
     assert done.version is not None
     assert done.version.metrics["ordinary_minutes"] > 100
-    serving = ServingForest(database)
+    serving = Serving(database, ANOMALY_FOREST, lambda stored: Forest.loaded(stored.body), look_s=0.0)
     assert await serving.refresh()
     assert not await serving.refresh()
-    assert serving.forest is not None
-    assert serving.forest.contamination == settings.anomalies.contamination
+    assert serving.model is not None
+    assert serving.model.contamination == settings.anomalies.contamination
     again = await train(forest_job(settings), database, settings, NOW)
     assert again.is_promoted, "as good, and newer"
     assert again.version is not None
     assert "misfit_nats_in_force" in again.version.metrics
-    first = serving.forest
+    first = serving.model
     assert await serving.refresh()
-    assert serving.forest is not first
+    assert serving.model is not first
     await roll_back(database, "anomaly_forest", reason="too many alerts", now=NOW)
     assert await serving.refresh()
     await database["models"].update_one({"_id": "anomaly_forest:2"}, {"$set": {"body": b"no forest"}})
     await promote(database, "anomaly_forest", 2, reason="a mistake", now=NOW)
-    kept = serving.forest
+    kept = serving.model
     assert not await serving.refresh()
-    assert serving.forest is kept
+    assert serving.model is kept
 
 
 async def test_an_alert_marked_as_false_makes_its_minutes_ordinary(

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from actors.pulse import Pulse
-from actors.reliability_serving import ServingReliability
+from actors.serving import RELIABILITY, Serving, loaded_or_none
 from actors.trainer import Job, Trainer, jobs, train
 from config.settings import Settings, load_settings
 from ml.lack import TooFewData
 from ml.routing.context import RoutingContext
+from ml.routing.reliability import Reliability
 from storage.attempts import AttemptState, ReportEntry, attempt_document
 from storage.database import Database
-from storage.errors import StoreRefused
+from storage.errors import StoreRefused, StoreUnavailable
 from storage.models import (
     BODY_BYTES_MAX,
     VERSIONS_KEPT,
@@ -171,7 +172,9 @@ async def test_the_reliability_model_is_fitted_to_stored_first_attempts_and_serv
     assert done.is_promoted, done.summary
     assert done.version is not None
     assert done.version.metrics["payments"] == 7_200  # later attempts of an order do not teach
-    serving = ServingReliability(database)
+    serving = Serving(
+        database, RELIABILITY, lambda stored: Reliability.loaded(stored.body, stored.about.version), look_s=0.0
+    )
     assert await serving.refresh()
     assert not await serving.refresh()
     assert serving.model is not None
@@ -183,6 +186,37 @@ async def test_the_reliability_model_is_fitted_to_stored_first_attempts_and_serv
     await promote(database, "reliability", 2, reason="a mistake", now=NOW)
     assert not await serving.refresh()
     assert serving.model.version == 1  # one that cannot be read is left alone
+
+
+async def test_a_version_that_cannot_be_read_now_or_ever_is_left_alone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the store did not give is asked for again; one that is broken is not served, and nobody stops for it."""
+
+    def load(stored: StoredModel) -> list[int]:
+        return msgspec.json.decode(stored.body, type=list[int])
+
+    async def away(*_: object) -> StoredModel | None:
+        raise StoreUnavailable("between two reads")
+
+    serving = Serving(database, "toy", load, look_s=0.0)
+    assert not await serving.refresh()
+    await add_candidate(database, trained(), NOW)
+    await promote(database, "toy", 1, reason="", now=NOW)
+    with monkeypatch.context() as hiccup:
+        hiccup.setattr("actors.serving.model_in_force", away)
+        with pytest.raises(StoreUnavailable):
+            await serving.refresh()
+    assert await serving.refresh()
+    assert serving.model == [1, 2]
+    await add_candidate(database, trained(body=b"no list"), NOW)
+    await promote(database, "toy", 2, reason="a mistake", now=NOW)
+    assert not await serving.refresh()
+    assert serving.model == [1, 2]
+    stored = await model_in_force(database, "toy")
+    assert loaded_or_none(stored, load) is None
+    await roll_back(database, "toy", reason="back", now=NOW)
+    assert await serving.refresh()
 
 
 def _reliability(settings: Settings) -> Job:
