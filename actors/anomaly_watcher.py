@@ -60,7 +60,8 @@ class AnomalyWatcher:
     """Counts what was recorded, and tells at each tick which anomalies were opened, updated or closed.
 
     Args: as :class:`ml.anomalies.detector.AnomalyDetector`; the keys of the settings section ``anomalies``.
-        minute_ended: told of every minute that the forest looks at: its end, its busy segments and their features.
+        minute_ended: told of every minute that ended: when, the busy segments (also those that an anomaly touches), and
+            their features.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from pymongo import InsertOne, ReplaceOne, ReturnDocument, UpdateOne
@@ -73,9 +73,24 @@ class ExperimentPoint(msgspec.Struct, frozen=True, kw_only=True):
             metric=report.metric,
         )
 
-    def continues_in(self, challenger: str | None, metric: str | None) -> bool:
-        """Whether this point is about the same difference as a report that compares this arm by this metric."""
-        return self.challenger == (challenger or "") and self.metric in (None, metric)
+
+class Compared(Protocol):
+    """A point of a course."""
+
+    @property
+    def challenger(self) -> str:
+        """The arm that is compared with the control."""
+        ...
+
+    @property
+    def metric(self) -> str | None:
+        """By what; None: not known."""
+        ...
+
+
+def is_about(point: Compared, challenger: str | None, metric: str | None) -> bool:
+    """Whether a point is about the same difference as a report that compares this arm by this metric."""
+    return point.challenger == (challenger or "") and point.metric in (None, metric)
 
 
 Fact = (

@@ -9,6 +9,7 @@ from typing import Any, Final
 import jinja2
 
 from ml.experiments.metrics import METRICS
+from storage.experiments import is_about
 from storage.read_models.experiment_report import ExperimentStory
 from web.rendering import iso
 
@@ -49,7 +50,7 @@ def render_report(story: ExperimentStory) -> str:
 def _plot(story: ExperimentStory) -> dict[str, Any] | None:
     """Where line and band run in the picture, units on a logarithmic axis; None: there are too few points."""
     report = story.report
-    points = [point for point in story.points if point.continues_in(report.challenger, report.metric)]
+    points = [point for point in story.points if is_about(point, report.challenger, report.metric)]
     if len(points) < 2 or points[-1].units <= points[0].units:
         return None
     last = points[-1]

@@ -89,8 +89,8 @@ class AnomalyDetector:
         contamination: share of ordinary minutes that the Isolation Forest takes for unusual, 0 to 0.5.
         retrain_s: seconds between fits of the forest, > 0.
         seed: of the forest.
-        minute_ended: told of every minute that the forest looks at: its end, the numbers of the segments that are busy
-            enough, and their features. For tuning.
+        minute_ended: told of every minute that ended: when, the numbers of the segments that are busy enough (also
+            those that an anomaly touches), and their features. For tuning and training.
     """
 
     def __init__(

@@ -78,8 +78,8 @@ def wilson_interval(proportion: Proportion, *, alpha: float = CONFIDENCE_ALPHA) 
         proportion: successes in trials.
         alpha: share of intervals that may miss the true rate, 0..1.
     Returns: rate with bounds in 0..1, or TooFewData when there is no trial at all.
-    Source: Wilson (1927), JASA 22(158), 209-212; checked against Newcombe (1998) and statsmodels, which takes seventy
-    times as long: a page has thousands of them.
+    Source: Wilson (1927), JASA 22(158), 209-212; checked against Newcombe (1998) and statsmodels, which takes far
+    longer: a page has thousands of them.
 
     >>> interval = wilson_interval(Proportion(81, 263))
     >>> round(interval.low, 4), round(interval.high, 4)

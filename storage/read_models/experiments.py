@@ -12,7 +12,7 @@ from messaging.contracts import Anomaly, ExperimentReported
 from ml.experiments.design import Experiment
 from storage.database import Database
 from storage.errors import translated
-from storage.experiments import ExperimentPoint, newest_points
+from storage.experiments import ExperimentPoint, is_about, newest_points
 from storage.read_models.measures import QUERY_MS_MAX, read_as
 
 EXPERIMENTS_MAX: Final = 50
@@ -103,7 +103,7 @@ async def _newest_points(database: Database, report: ExperimentReported) -> list
     if report.phase is None or report.difference is None:
         return []
     points = await newest_points(database, report.phase, limit=POINTS_SHOWN)
-    return [point for point in points if point.continues_in(report.challenger, report.metric)]
+    return [point for point in points if is_about(point, report.challenger, report.metric)]
 
 
 def _disturbs(anomaly: Anomaly, report: ExperimentReported, definition: Experiment | None) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from ml.experiments.metrics import METRICS
 from storage.database import Database, Document
 from storage.errors import translated
+from storage.experiments import is_about
 from storage.read_models.live_facts import ExperimentStanding, read_facts
 from storage.read_models.live_series import Series
 
@@ -113,7 +114,7 @@ def shown_of(standings: Iterable[ExperimentStanding]) -> list[ExperimentStanding
 
 def course_points(standing: ExperimentStanding, points: Sequence[CoursePoint]) -> tuple[CoursePoint, ...]:
     """The points that are about the difference of the last report, and that report itself when it is newer."""
-    kept = [point for point in points if _is_of(point, standing)]
+    kept = [point for point in points if is_about(point, standing.challenger, standing.metric)]
     bounds = standing.difference, standing.difference_low, standing.difference_high
     if None not in bounds and (not kept or kept[-1].at < standing.reported_at):
         difference, low, high = (float(bound or 0.0) for bound in bounds)
@@ -128,10 +129,6 @@ def course_points(standing: ExperimentStanding, points: Sequence[CoursePoint]) -
             )
         )
     return tuple(kept)
-
-
-def _is_of(point: CoursePoint, standing: ExperimentStanding) -> bool:
-    return point.challenger == standing.challenger and point.metric in (None, standing.metric)
 
 
 def _laid_out(standing: ExperimentStanding, points: Sequence[CoursePoint]) -> ExperimentCourse:

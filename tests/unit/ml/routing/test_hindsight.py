@@ -12,7 +12,7 @@ from ml.experiments.intervals import Interval
 from ml.routing.evaluation.estimators import ESS_MIN
 from ml.routing.hindsight.best import AS_IT_WAS, decided
 from ml.routing.hindsight.cells import TRIES_MIN, Level, levels_of
-from ml.routing.hindsight.decided import DecidedPayment, DecisionTable
+from ml.routing.hindsight.decided import UNITS_MIN, DecidedPayment, DecisionTable
 from ml.routing.hindsight.regret import missed
 from ml.routing.hindsight.report import EXPLORED_MIN, hindsight
 from ml.routing.hindsight.uplift import SLICE_MIN, uplift
@@ -358,6 +358,23 @@ def test_orders_that_could_never_be_in_the_slice_are_not_compared() -> None:
     assert found.success is not None
     assert found.success.low <= 0.0 <= found.success.high
     assert found.not_dealt == guest.sum()
+
+
+def test_uplift_holds_the_truth_with_as_few_customers_as_are_taken() -> None:
+    """Where each customer pays better or worse than others, the fewest that are answered for give honest intervals."""
+    misses = 0
+    for seed in range(RUNS):
+        rng = np.random.default_rng([seed, 19])
+        rates = rng.beta(9, 1, 2 * UNITS_MIN)
+        customer = np.arange(1_200) % (2 * UNITS_MIN)
+        paid = rng.random(1_200) < rates[customer]
+        found = uplift([
+            payment(n, control=bool(customer[n] % 2), paid=bool(paid[n]), customer_id=f"cus_{customer[n]}")
+            for n in range(1_200)
+        ])  # fmt: skip
+        assert found.success is not None
+        misses += not found.success.low <= 0.0 <= found.success.high
+    assert misses / RUNS <= MISSES_MAX, misses / RUNS
 
 
 def test_a_few_customers_are_no_interval() -> None:
