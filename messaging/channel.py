@@ -15,6 +15,7 @@ from messaging.consumer import Consumer, Delivery
 from messaging.envelope import Envelope
 from messaging.errors import BrokerRefused, ConnectionLost, PublishRefused, Unroutable
 from messaging.topology import Queue
+from messaging.wire import Wire
 
 
 class Channel:
@@ -22,6 +23,7 @@ class Channel:
 
     def __init__(self, raw: RawChannel) -> None:
         self._raw = raw
+        self._wire: Wire = raw.connection
         self._confirms = False
         self._tag = 0
         self._waiting: OrderedDict[int, tuple[asyncio.Future[None] | None, str]] = OrderedDict()
@@ -124,11 +126,18 @@ class Channel:
         mandatory: bool,
         confirmed: asyncio.Future[None] | None,
     ) -> None:
-        if self.failed is not None:
-            raise ConnectionLost(self.failed)
+        if self.failed is not None or not self._raw.is_open:
+            raise ConnectionLost(self.failed or "the channel is closing")
         try:
-            self._raw.basic_publish(exchange, routing_key, body, envelope.properties(), mandatory=mandatory)
-        except (ChannelWrongStateError, ConnectionWrongStateError) as error:
+            self._wire.publish(
+                body,
+                envelope,
+                channel=self._raw.channel_number,
+                exchange=exchange,
+                routing_key=routing_key,
+                mandatory=mandatory,
+            )
+        except ConnectionWrongStateError as error:
             raise ConnectionLost(str(error)) from None
         if self._confirms:  # else nobody would ever take it out again
             self._tag += 1
@@ -187,10 +196,13 @@ class Channel:
         self._consumers.append(consumer)
         if self.failed is not None:
             consumer.fail(self.failed)
+        else:
+            self._wire.hand_to(consumer, self._raw.channel_number)
         return consumer
 
     async def cancel(self, consumer: Consumer) -> None:
         """Take no more messages for a consumer; those it has must still be acknowledged."""
+        self._wire.hand_no_more(consumer, self._raw.channel_number)
         await self._call(lambda done: self._raw.basic_cancel(consumer.tag, callback=done))
         self._consumers.remove(consumer)
 
@@ -222,6 +234,7 @@ class Channel:
             if not future.done():
                 future.set_exception(ConnectionLost(reason))
         for consumer in self._consumers:
+            self._wire.hand_no_more(consumer, self._raw.channel_number)
             consumer.fail(reason)
 
     def _on_closed(self, _: object, reason: BaseException) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pika
-from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import (
     AMQPConnectionError,
     AuthenticationError,
@@ -19,6 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from messaging.channel import Channel
 from messaging.errors import BrokerRefused, BrokerUnavailable, ConnectionLost
+from messaging.wire import Wire
 
 HANDSHAKE_S_MAX: Final = 10
 """A broker that takes longer to shake hands is treated as absent; the retry around it goes on."""
@@ -35,7 +35,7 @@ class Connection:
     ``blocked`` says why the broker takes no messages on it at the moment (low on disk or memory); None: it does.
     """
 
-    def __init__(self, raw: AsyncioConnection, shown: str) -> None:
+    def __init__(self, raw: Wire, shown: str) -> None:
         self._raw = raw
         self._shown = shown
         self._channels: list[Channel] = []
@@ -145,13 +145,13 @@ def _shown(url: str) -> str:
         return "the given address"
 
 
-async def _handshake(parameters: pika.URLParameters, shown: str) -> AsyncioConnection:
-    opened: asyncio.Future[AsyncioConnection] = asyncio.get_running_loop().create_future()
+async def _handshake(parameters: pika.URLParameters, shown: str) -> Wire:
+    opened: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
 
     def on_error(_: object, reason: BaseException | str) -> None:
         _fail(opened, _translated(reason, shown))
 
-    raw = AsyncioConnection(
+    raw = Wire(
         parameters,
         on_open_callback=lambda connection: _settle(opened, connection),
         on_open_error_callback=on_error,

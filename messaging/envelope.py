@@ -51,18 +51,46 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, properties: pika.BasicProperties) -> Envelope:
         """Read what came; a checkout may leave anything out or put anything in."""
-        stamp, expiration = properties.timestamp, properties.expiration
-        return cls(
-            type=properties.type or "",
-            message_id=properties.message_id or "",
-            timestamp=_instant(stamp) if stamp else None,
+        return cls.read(
+            kind=properties.type,
+            message_id=properties.message_id,
+            stamp=properties.timestamp,
             correlation_id=properties.correlation_id,
             reply_to=properties.reply_to,
-            expiration_ms=int(expiration) if expiration and expiration.isdigit() else None,
-            persistent=properties.delivery_mode == PERSISTENT,
+            expiration=properties.expiration,
+            mode=properties.delivery_mode,
             content_type=properties.content_type,
-            headers=properties.headers or {},
+            headers=properties.headers,
             others=(properties.app_id, properties.user_id, properties.cluster_id, properties.content_encoding),
+        )
+
+    @classmethod
+    def read(
+        cls,
+        *,
+        kind: str | None = None,
+        message_id: str | None = None,
+        stamp: int | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        expiration: str | None = None,
+        mode: int | None = None,
+        content_type: str | None = None,
+        headers: dict[str, Any] | None = None,
+        others: tuple[Any, ...] = (),
+    ) -> Envelope:
+        """Make one of the properties as they are on the wire; None: it is not there."""
+        return cls(
+            type=kind or "",
+            message_id=message_id or "",
+            timestamp=_instant(stamp) if stamp else None,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            expiration_ms=int(expiration) if expiration and expiration.isdigit() else None,
+            persistent=mode == PERSISTENT,
+            content_type=content_type,
+            headers=headers or {},
+            others=others,
         )
 
 

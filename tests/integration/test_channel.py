@@ -8,6 +8,7 @@ import pika
 import pytest
 
 from messaging.connection import Connection
+from messaging.consumer import Delivery
 from messaging.envelope import Envelope
 from messaging.errors import BrokerRefused, BrokerUnavailable, ConnectionLost, PublishRefused, Unroutable
 from messaging.line import Outgoing, declare_line, declare_queue, publish
@@ -31,6 +32,46 @@ async def test_a_published_message_is_taken_with_its_envelope(connection: Connec
         (b"body 2", "m2", "t"),
     ]
     assert taken[0].envelope.headers == {"traceparent": "x"}
+
+
+async def test_messages_of_all_sizes_come_whole_and_in_order(connection: Connection) -> None:
+    """Without a body, within a packet, over many packets and over many frames, in turn."""
+    publishing, consuming = await connection.channel(), await connection.channel()
+    await consuming.declare_queue(Queue("q", (), {}))
+    consumer = await consuming.consume("q", prefetch=200)
+    bodies = [bytes([number]) * size for number in range(20) for size in (0, 1, 600, 70_000, 300_000)]
+    for number, body in enumerate(bodies):
+        publishing.publish(body, Envelope(message_id=f"m{number}"), exchange="", routing_key="q")
+    taken: list[Delivery] = []
+    while len(taken) < len(bodies):
+        taken += await asyncio.wait_for(consumer.take(200, 0), 20)
+    assert [delivery.body for delivery in taken] == bodies
+    assert [delivery.envelope.message_id for delivery in taken] == [f"m{number}" for number in range(len(bodies))]
+    assert [delivery.tag for delivery in taken] == list(range(1, len(bodies) + 1))
+
+
+async def test_after_a_consumer_is_cancelled_nothing_is_lost(connection: Connection) -> None:
+    """What it has not taken goes back to the queue, also what was on its way."""
+    publishing, consuming = await connection.channel(), await connection.channel()
+    await consuming.declare_queue(Queue("q", (), {}))
+    consumer = await consuming.consume("q", prefetch=10)
+    sent = [publishing.publish(b"%d" % number, Envelope(), exchange="", routing_key="q") for number in range(500)]
+    taken = 0
+    while taken < 50:
+        batch = await consumer.take(10, 0)
+        consuming.acknowledge(batch[-1].tag, multiple=True)
+        taken += len(batch)
+    await consuming.cancel(consumer)
+    await asyncio.gather(*sent)
+    try:
+        held = len(await asyncio.wait_for(consumer.take(500, 0), 0.3))
+    except TimeoutError:
+        held = 0
+    other = await (await connection.channel()).consume("q", prefetch=1_000)
+    rest = 0
+    while rest < 500 - taken - held:
+        rest += len(await asyncio.wait_for(other.take(1_000, 50), 10))
+    assert taken + held + rest == 500
 
 
 async def test_a_batch_is_bounded_by_size_and_by_time(connection: Connection) -> None:
