@@ -12,9 +12,10 @@ import contextlib
 import re
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from itertools import groupby
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -29,6 +30,7 @@ from messaging.ending import end
 from messaging.envelope import Envelope
 from messaging.errors import CardDataRefused, MessageMalformed
 from messaging.line import declare_line, declare_queue
+from messaging.settled import Settled
 from messaging.topology import replica_queue, stage_named
 from storage.database import Database
 from storage.decisions import find_decisions, write_decisions
@@ -76,6 +78,15 @@ class Advisor(Protocol):
         """Learn from facts."""
 
 
+class _Unstored(NamedTuple):
+    """A decision that is not stored yet; its message, by delivery tag, is done when it is."""
+
+    settled: Settled
+    tag: int
+    request: RouteRequested
+    advised: RouteAdvised
+
+
 class Responder:
     """Runs the router advisor until it is told to stop.
 
@@ -106,7 +117,7 @@ class Responder:
         self._pulse = pulse
         self._requests = Decoder([RouteRequested], from_outside=True)
         self._facts = Decoder(STAGE.each_replica_hears, from_outside=False)
-        self._unstored: deque[tuple[Channel, int, RouteRequested, RouteAdvised]] = deque()
+        self._unstored: deque[_Unstored] = deque()
         self._refused: deque[Rejection] = deque(maxlen=REFUSED_MAX)
         self._decided = asyncio.Event()
         self._started = False
@@ -154,23 +165,25 @@ class Responder:
     # --- answer ------------------------------------------------------------------------------------------------------
 
     async def _answer(self, asked: Consumer, channel: Channel) -> None:
+        settled = Settled(lambda tag: channel.acknowledge(tag, multiple=True))
         while True:
             resent: list[tuple[Delivery, RouteRequested]] = []
             for delivery in await asked.take(REQUESTS_AT_ONCE, 0):
                 try:
                     request = self._requests.decode(delivery)
                 except (MessageMalformed, CardDataRefused) as error:
-                    self._refuse(delivery, error, channel)
+                    self._refuse(delivery, error, channel, settled)
                     continue
                 assert isinstance(request, RouteRequested)
-                if delivery.redelivered or utc_now() - request.requested_at > RESENT_AFTER:
+                now = utc_now()
+                if delivery.redelivered or now - request.requested_at > RESENT_AFTER:
                     resent.append((delivery, request))
                 else:
-                    self._decide(delivery, request, channel)
+                    self._decide(delivery, request, channel, settled, now)
             if resent:
                 await self._recall([request.request_id for _, request in resent])
                 for delivery, request in resent:
-                    self._decide(delivery, request, channel)
+                    self._decide(delivery, request, channel, settled, utc_now())
             await asyncio.sleep(0)
 
     async def _recall(self, request_ids: list[str]) -> None:
@@ -183,29 +196,34 @@ class Responder:
         for advised in found.values():
             self._advisor.remember(advised)
 
-    def _decide(self, delivery: Delivery, request: RouteRequested, channel: Channel) -> None:
-        advised = self._advisor.advise(request, utc_now())
-        self._reply(delivery, advised, channel)
-        self._unstored.append((channel, delivery.tag, request, advised))
+    def _decide(
+        self, delivery: Delivery, request: RouteRequested, channel: Channel, settled: Settled, now: datetime
+    ) -> None:
+        advised = self._advisor.advise(request, now)
+        self._reply(delivery, advised, channel, advised.decision_id)
+        self._unstored.append(_Unstored(settled, delivery.tag, request, advised))
         self._decided.set()
 
-    def _reply(self, delivery: Delivery, message: Message, channel: Channel) -> None:
+    def _reply(self, delivery: Delivery, message: Message, channel: Channel, message_id: str) -> None:
         if not delivery.envelope.reply_to:
             return  # nobody waits; the decision is a stored fact all the same
         trace = delivery.envelope.headers.get("traceparent")
         traced = isinstance(trace, str) and TRACEPARENT.fullmatch(trace)
         envelope = Envelope(
             type=type_of(message),
+            message_id=message_id,
             correlation_id=delivery.envelope.correlation_id,
             persistent=False,
             headers={"traceparent": trace} if traced else {},
         )
         channel.send(encode(message), envelope, exchange="", routing_key=delivery.envelope.reply_to)
 
-    def _refuse(self, delivery: Delivery, error: MessageMalformed | CardDataRefused, channel: Channel) -> None:
+    def _refuse(
+        self, delivery: Delivery, error: MessageMalformed | CardDataRefused, channel: Channel, settled: Settled
+    ) -> None:
         """Tell the caller what is wrong; a request is worth nothing later, so it becomes no dead letter."""
-        self._reply(delivery, RouteRefused(reason=str(error)[:500]), channel)
-        channel.acknowledge(delivery.tag)
+        self._reply(delivery, RouteRefused(reason=str(error)[:500]), channel, f"ref_{uuid.uuid4().hex}")
+        settled.add((delivery.tag,))
         kind = "card_data" if isinstance(error, CardDataRefused) else "malformed"
         log.warning("rejected", stage=STAGE.name, kind=kind, reason=str(error))
         rejection = Rejection(queue=STAGE.name, kind=kind, type=type_of(RouteRequested), reason=str(error))  # type: ignore[arg-type]
@@ -218,8 +236,9 @@ class Responder:
         while True:
             await self._decided.wait()
             self._decided.clear()
-            await asyncio.sleep(self._batch.wait_ms_max / 1000)
             while self._unstored or self._refused:
+                if len(self._unstored) < self._batch.size_max:  # many at once cost the store, and this process, less
+                    await asyncio.sleep(self._batch.wait_ms_max / 1000)
                 try:
                     await self._store_batch(self._batch.size_max)
                     await self._count_refused()
@@ -233,7 +252,7 @@ class Responder:
         batch = [self._unstored[index] for index in range(min(size_max, len(self._unstored)))]
         conflicts = 0
         try:
-            conflicts = await write_decisions(self._database, [(request, advised) for _, _, request, advised in batch])
+            conflicts = await write_decisions(self._database, [(each.request, each.advised) for each in batch])
         except StoreRefused as error:
             if len(batch) > 1:
                 for _ in batch:
@@ -243,9 +262,9 @@ class Responder:
             self._pulse.note_error(f"a decision was not stored: {error}")
         if conflicts:
             log.warning("decided_twice", decisions=conflicts)
-        for channel, tag, _, _ in batch:
+        for _ in batch:
             self._unstored.popleft()
-            channel.acknowledge(tag)
+        _settle(batch)
         if batch:
             self._pulse.count_batch(len(batch))
 
@@ -256,13 +275,10 @@ class Responder:
             self._refused.popleft()
 
     def _give_up_oldest(self) -> None:
-        lost = 0
-        while len(self._unstored) > UNSTORED_MAX:
-            channel, tag, _, _ = self._unstored.popleft()
-            channel.acknowledge(tag)
-            lost += 1
+        lost = [self._unstored.popleft() for _ in range(len(self._unstored) - UNSTORED_MAX)]
+        _settle(lost)
         if lost:
-            log.error("decisions_not_stored", decisions=lost)
+            log.error("decisions_not_stored", decisions=len(lost))
 
     async def _refresh_now_and_then(self) -> None:
         while True:
@@ -295,3 +311,9 @@ class Responder:
                 for _ in self._advisor.handle([message], utc_now()):
                     pass
                 await asyncio.sleep(0)  # requests come first
+
+
+def _settle(done: Sequence[_Unstored]) -> None:
+    """Tell the broker that requests are done; those of a connection that is gone it has given to somebody else."""
+    for settled, their in groupby(done, key=lambda each: each.settled):
+        settled.add(each.tag for each in their)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import Any, Final
 
 from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 from pika.exceptions import ConnectionWrongStateError
 from pika.frame import decode_frame
 
@@ -27,6 +30,7 @@ class Wire(AsyncioConnection):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         self._takers: dict[tuple[int, bytes], Consumer] = {}
         self._unsent: list[bytes] = []
+        self._socket: socket.socket | None = None
         super().__init__(*args, **options)
 
     def hand_to(self, consumer: Consumer, channel: int) -> None:
@@ -60,7 +64,11 @@ class Wire(AsyncioConnection):  # type: ignore[misc]
     # --- in place of pika's ------------------------------------------------------------------------------------------
 
     def _proto_connection_made(self, transport: Any) -> None:
-        transport._MAX_RECV_BYTES = RECEIVED_MAX  # pika has no setting for it
+        # pika has no settings for it, and reads on until it would have to wait; with TLS it has to.
+        transport._MAX_RECV_BYTES = RECEIVED_MAX
+        if isinstance(transport, _AsyncPlaintextTransport):
+            transport._MAX_CONSUME_BYTES = 1
+            self._socket = transport._sock
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
@@ -93,5 +101,10 @@ class Wire(AsyncioConnection):  # type: ignore[misc]
         packet = b"".join(self._unsent)
         self._unsent.clear()
         self.bytes_sent += len(packet)
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        if self._socket is not None and not self._transport._tx_buffers:
+            with contextlib.suppress(OSError):  # whatever it is, pika meets it again, and knows what to do
+                packet = packet[self._socket.send(packet) :]
+        if packet:
             self._adapter_emit_data(packet)
