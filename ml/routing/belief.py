@@ -41,10 +41,12 @@ class Belief:
         "unseen_s",
     )
 
-    def __init__(self, log_odds: float, deviation: float, own: float, borrowed: float) -> None:
+    def __init__(
+        self, log_odds: float, deviation: float, own: float, borrowed: float, mean: float | None = None
+    ) -> None:
         self.log_odds = log_odds
         self.deviation = deviation
-        self.mean = chance(log_odds)
+        self.mean = chance(log_odds) if mean is None else mean
         self.own = own
         self.borrowed = borrowed
         self.base: float | None = None

@@ -32,7 +32,8 @@ class Estimates(Lessons):
         whole = self._whole()
         rows = [self._table.use(key) for key in keys_of(method, issuer, network)]
         hour = int(now % DAY_S * HOUR_BINS / DAY_S)
-        return [self._belief(gateway, rows, whole, hour, now) for gateway in gateways]
+        common = sum(row.common.shift for row in rows if row is not None)
+        return [self._belief(gateway, rows, whole, common, hour, now) for gateway in gateways]
 
     def overall(self, gateways: tuple[str, ...], now: float) -> list[Belief]:
         """What is believed of each gateway over all its payments, in the order given."""
@@ -62,14 +63,13 @@ class Estimates(Lessons):
             node.probed = probed
         self._noted = ()
 
-    def _belief(self, gateway: str, rows: list[Row | None], whole: float, hour: int, now: float) -> Belief:
+    def _belief(
+        self, gateway: str, rows: list[Row | None], whole: float, common: float, hour: int, now: float
+    ) -> Belief:
         top = self._table.tops.get(gateway)
         rate = whole if top is None else self._top_rate(top, whole)
         nodes = [row.cells.get(gateway) if row is not None else None for row in rows]
-        z = logit(rate)
-        for row in rows:
-            if row is not None:
-                z += row.common.shift
+        z = logit(rate) + common
         if top is None:
             rate = chance(z)
             return Belief(z, 1.0 / math.sqrt(WHOLE_WORTH * max(rate * (1 - rate), 1e-3)), 0.0, WHOLE_WORTH)
@@ -99,7 +99,7 @@ class Estimates(Lessons):
         noise = 1.0 / max(rate * (1 - rate), 1e-3)
         if apart is not None:
             held = max(wide if top.apart else 0.0, narrow)
-            belief = Belief(z, math.sqrt(noise / (STRENGTH_APART + held)), held, STRENGTH_APART)
+            belief = Belief(z, math.sqrt(noise / (STRENGTH_APART + held)), held, STRENGTH_APART, rate)
             belief.base = apart.base
             belief.is_whole = top.apart
         else:
@@ -108,7 +108,7 @@ class Estimates(Lessons):
             variance = prior * noise / (noise + narrow * prior)
             leaf = nodes[LEAF - 1]
             own = leaf.payments if leaf is not None else 0.0
-            belief = Belief(z, math.sqrt(variance), own, self._borrowed(top, own))
+            belief = Belief(z, math.sqrt(variance), own, self._borrowed(top, own), rate)
         self._note_unseen(belief, apart or top, top, nodes[LEAF - 1], now)
         return belief
 
@@ -119,24 +119,31 @@ class Estimates(Lessons):
         keep = math.exp((leaf.at - now) * self._long) if leaf is not None and now > leaf.at else 1.0
         own = leaf.payments * keep if leaf is not None else 0.0
         variance = self._variance(top, nodes, noise)
-        return Belief(z, math.sqrt(variance), own, self._borrowed(top, own))
+        return Belief(z, math.sqrt(variance), own, self._borrowed(top, own), rate)
 
     def _borrowed(self, top: Node, own: float) -> float:
         """Payments that the gateway's other traffic is worth to a part with so many of its own."""
-        return min(WHOLE_WORTH + max(0.0, top.payments - own), self._steady_pools[LEAF - 1].strength)
+        most, others = self._steady_pools[LEAF - 1].strength, top.payments - own
+        borrowed = WHOLE_WORTH + others if others > 0.0 else WHOLE_WORTH
+        return borrowed if borrowed < most else most
 
     def _variance(self, top: Node, nodes: list[Node | None], noise: float) -> float:
         """Variance of the steady part: each node by itself hears what the narrower ones below it did not."""
-        counts = [top.payments, *(node.payments if node is not None else 0.0 for node in nodes), 0.0]
-        variance = noise / (WHOLE_WORTH + max(0.0, counts[0] - counts[1]))
-        for place in range(1, len(counts) - 1):
-            prior = variance + noise / self._steady_pools[place - 1].strength
-            variance = prior * noise / (noise + max(0.0, counts[place] - counts[place + 1]) * prior)
+        heard = nodes[0].payments if nodes[0] is not None else 0.0
+        alone = top.payments - heard
+        variance = noise / (WHOLE_WORTH + (alone if alone > 0.0 else 0.0))
+        for pool, below in zip(self._steady_pools, [*nodes[1:], None], strict=False):
+            prior = variance + noise / pool.strength
+            narrower = below.payments if below is not None else 0.0
+            alone = heard - narrower
+            variance = prior * noise / (noise + alone * prior) if alone > 0.0 else prior
+            heard = narrower
         return variance
 
     def _note_unseen(self, belief: Belief, node: Node, top: Node, leaf: Node | None, now: float) -> None:
         """Note since when nothing was seen, and whether what was seen last looks like a rise."""
-        belief.unseen_s = max(0.0, now - max(node.at, node.probed))
+        seen = node.at if node.at > node.probed else node.probed
+        belief.unseen_s = now - seen if now > seen else 0.0
         run = node.rise
         if node is top and leaf is not None and leaf.rise.evidence > run.evidence:
             run = leaf.rise

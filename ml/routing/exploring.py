@@ -81,7 +81,9 @@ def trial_shares(beliefs: Sequence[Belief]) -> list[float]:
             gain = max(belief.base - best, gain if belief.is_whole else 0.0)
         if belief.rising > 0:
             gain = max(gain, _hope(belief.risen, belief.risen_payments, best))
-        changed = (belief.unseen_s / after_s + 1 / CHANGE_DECISIONS) * math.exp(min(belief.rising, RISING_MAX))
+        changed = belief.unseen_s / after_s + 1 / CHANGE_DECISIONS
+        if belief.rising > 0:
+            changed *= math.exp(min(belief.rising, RISING_MAX))
         shares.append(min(TRIALS_MAX, changed) * min(1.0, gain / cost))
     total = sum(shares)
     return shares if total <= TRIALS_MAX else [share * TRIALS_MAX / total for share in shares]

@@ -43,7 +43,11 @@ def chance(log_odds: float) -> float:
 def shift_of(payments: float, succeeded: float, expected: float, strength: float) -> float:
     """Log odds by which payments went beside what was expected, when the expectation is worth ``strength`` payments."""
     mean = expected / payments
-    return logit((succeeded + strength * mean) / (payments + strength)) - logit(mean)
+    rate = (succeeded + strength * mean) / (payments + strength)
+    # The difference of two logits, written out: a router does this for every gateway of every payment.
+    mean = SHARE_MIN if mean < SHARE_MIN else SHARE_MAX if mean > SHARE_MAX else mean
+    rate = SHARE_MIN if rate < SHARE_MIN else SHARE_MAX if rate > SHARE_MAX else rate
+    return math.log(rate * (1 - mean) / ((1 - rate) * mean))
 
 
 class Run:

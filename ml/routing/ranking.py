@@ -152,7 +152,8 @@ def ranking(
     values = means if worth is None else [each.at(mean) for each, mean in zip(worth, means, strict=True)]
     if places is not None:
         values = [-place for place in places]
-    order = sorted(range(len(gateways)), key=lambda index: (index != chosen, shares.tier[index], -values[index]))
+    best, *others = sorted(range(len(gateways)), key=lambda index: (shares.tier[index], -values[index]))
+    order = [chosen, *(index for index in (best, *others) if index != chosen)]
     ranked = tuple(
         RankedCandidate(
             gateway=gateways[index],
@@ -169,13 +170,14 @@ def ranking(
         )
         for index in order
     )
-    best, *others = sorted(range(len(gateways)), key=lambda index: (shares.tier[index], -values[index]))
-    exploring = chosen != best and shares.first[chosen] < total
-    found = Ranking(candidates=ranked, best=gateways[best], exploring=exploring)
-    if not others:
-        return found
-    second = others[0]
+    second = others[0] if others else None
     needs = None
-    if shares.tier[second] == shares.tier[best] and places is None:
+    if second is not None and shares.tier[second] == shares.tier[best] and places is None:
         needs = values[best] if worth is None else worth[second].needs(values[best])
-    return msgspec.structs.replace(found, runner_up=gateways[second], runner_up_needs=needs)
+    return Ranking(
+        candidates=ranked,
+        best=gateways[best],
+        exploring=chosen != best and shares.first[chosen] < total,
+        runner_up=None if second is None else gateways[second],
+        runner_up_needs=needs,
+    )
