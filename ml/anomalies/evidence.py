@@ -35,6 +35,8 @@ VOLUME_MARGIN: Final = 0.2
 SILENT_PART: Final = 1 / 3
 SILENT_PART_UNKNOWN: Final = 1 / 20
 THRESHOLD_MIN: Final = 5.0
+SPARSE_BELOW: Final = 0.15
+"""Share of ticks and segments that heard something up to which they are picked out."""
 
 
 class Context(NamedTuple):
@@ -143,28 +145,14 @@ def log_ratios(evidence: Evidence, bases: Floats, context: Context) -> Floats:
     ticks, watched = evidence.orders.shape
     ratios = np.zeros((ticks, len(ROWS), watched), dtype=np.float32)
     orders = expected_orders(evidence, context)
-    settled = evidence.failed + evidence.succeeded
+    heard = _Heard(evidence)
     for row, (channel, size) in enumerate(ROWS):
         weight = context.watched[channel] / context.dispersion[channel]
         log, kind = float(np.log(size)), CHANNELS[channel].kind
-        if kind == "odds":
-            odds = evidence.losses[CHANNELS[channel].sizes.index(size)]
-            share = np.expm1(odds / np.maximum(settled, 1e-9)) / (size - 1)
-            pair = (
-                evidence.hits[channel],
-                log,
-                _losses(share, settled, size, context.scale[channel]),
-                np.ones(watched),
-            )
-        elif kind == "rate":
-            share = evidence.expected[channel] / np.maximum(settled, 1e-9)
-            pair = (
-                evidence.hits[channel],
-                log,
-                _losses(share, settled, size, context.scale[channel]),
-                np.ones(watched),
-            )
-        elif kind == "lagged":
+        if kind in ("odds", "rate"):
+            ratios[heard.tick, row, heard.segment] = heard.log_ratios(channel, size, weight, context.scale[channel])
+            continue
+        if kind == "lagged":
             place = int(channel == REVERSALS)
             hits = (evidence.retried, evidence.reversed)[place]
             pair = (hits, log, bases[place], (size - 1) * context.lagged[place])
@@ -183,6 +171,39 @@ def log_ratios(evidence: Evidence, bases: Floats, context: Context) -> Floats:
         np.multiply(seen, np.float32(gain) * weight.astype(np.float32), out=ratios[:, row])
         ratios[:, row] -= expected * (cost * weight).astype(np.float32)
     return ratios
+
+
+class _Heard:
+    """The ticks and segments in which attempts ended; in all others the channels that count them say nothing.
+
+    Of slow traffic most segments hear nothing in most ticks, so looking at all of them would cost several times as
+    much; where many hear something, all of them are looked at, which is cheaper than picking them out.
+    """
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        settled = evidence.failed + evidence.succeeded
+        heard = (settled != 0.0) | (evidence.hits != 0.0).any(axis=0)
+        self.tick: Integers | slice = slice(None)
+        self.segment: Integers | slice = slice(None)
+        if np.count_nonzero(heard) < SPARSE_BELOW * heard.size:
+            self.tick, self.segment = np.nonzero(heard)
+        self._settled = settled[self.tick, self.segment]
+        self._divisor = np.maximum(self._settled, 1e-9)
+
+    def log_ratios(self, channel: int, size: float, weight: Floats, scale: Floats) -> Floats:
+        """Of a row that counts hits, for these ticks and segments; ``weight``, ``scale``: of each, shape (watched,)."""
+        evidence, at = self._evidence, (self.tick, self.segment)
+        if CHANNELS[channel].kind == "odds":
+            odds = evidence.losses[CHANNELS[channel].sizes.index(size)][at]
+            share = np.expm1(odds / self._divisor) / (size - 1)
+        else:
+            share = evidence.expected[channel][at] / self._divisor
+        losses = _losses(share, self._settled, size, scale[self.segment])
+        weights = weight.astype(np.float32)[self.segment]
+        gain = np.float32(np.log(size)) * weights
+        ratios: Floats = evidence.hits[channel][at] * gain - losses * weights
+        return ratios
 
 
 def _losses(share: Floats, settled: Floats, size: float, scale: Floats) -> Floats:
