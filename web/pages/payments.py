@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from aiohttp import web
 
+from config.currencies import minor_digits
 from storage.read_models.attempts import (
     LATEST_MAX,
     STATUSES,
@@ -23,7 +24,7 @@ from storage.read_models.attempts import (
 from web.api.operation import Problem
 from web.api.pages import decoded, paged
 from web.keys import DATABASE, GATEWAYS
-from web.rendering import DECIMALS, page
+from web.rendering import page
 from web.time_range import moment
 
 FILTERS: Final = {
@@ -127,7 +128,7 @@ def _minor(text: str, currency: str) -> int:
     (1250, 12)
     """
     try:
-        amount = Decimal(text).scaleb(DECIMALS.get(currency, 2))
+        amount = Decimal(text).scaleb(minor_digits(currency))
         fits = 0 <= amount <= AMOUNT_MINOR_MAX
     except DecimalException:  # no number, not even when compared, or beyond all bounds
         raise ValueError("an amount is written 1250 or 12.50.") from None
