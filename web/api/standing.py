@@ -16,7 +16,7 @@ from storage.read_models.routing import Routing
 from storage.read_models.routing_hindsight import RoutingHindsight
 from storage.read_models.success_cost import SuccessCost
 from web.api.operation import Call, Operation, Params
-from web.choosing import NAME_CHARS_MAX
+from web.choosing import ARM, COUNTRY, NAME_CHARS_MAX
 from web.keys import HINDSIGHT
 from web.pages.reading import (
     SystemHealth,
@@ -30,6 +30,12 @@ from web.pages.reading import (
 )
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+CountryCode = Annotated[str, Meta(pattern=COUNTRY, description="Two capital letters, such as IN.")]
+Band = Annotated[
+    Literal["0-10", "10-50", "50-200", "200-1000", "1000-up"],
+    Meta(description="In major units of each currency; the upper end does not count."),
+]
+ArmName = Annotated[str, Meta(pattern=ARM, description="Written `experiment/arm`.")]
 
 
 def _chosen(params: Params) -> Chosen:
@@ -44,6 +50,9 @@ class OverviewParams(Params, frozen=True, kw_only=True):
     method: Name | None = None
     issuer: Name | None = None
     currency: Name | None = None
+    country: CountryCode | None = None
+    amount: Band | None = None
+    arm: ArmName | None = None
 
 
 async def overview(call: Call, params: OverviewParams) -> Overview:
@@ -56,6 +65,8 @@ class FailuresParams(Params, frozen=True, kw_only=True):
 
     gateway: Name | None = None
     currency: Name | None = None
+    country: CountryCode | None = None
+    amount: Band | None = None
 
 
 async def failures(call: Call, params: FailuresParams) -> Failures:
