@@ -74,6 +74,11 @@ def add_up(
         sums += attempt["amount_minor"] * each_minor
 
 
+def readable_max(chosen: Chosen) -> int:
+    """How many attempts can be read whatever share of them fits; a tenth is left for those that come meanwhile."""
+    return WORK_MAX // (1 + _work(chosen)) * 9 // 10
+
+
 def read_chosen_sums(
     database: Database,
     chosen: Chosen,
@@ -159,7 +164,7 @@ async def read_single_attempts(
     count = await attempts.count_documents(span, limit=ATTEMPTS_MAX + 1, maxTimeMS=query_ms_max)
     if count > ATTEMPTS_MAX:
         raise TooManyAttempts(ATTEMPTS_MAX, fitting=False)
-    fitting_max = (WORK_MAX - count) // (WORK_FITTING + (WORK_DECIDED if chosen.arm else 0))
+    fitting_max = (WORK_MAX - count) // _work(chosen)
     wanted = {"_id": False, "attempted_at": True, **dict.fromkeys(fields, True)}
     if chosen.arm:
         wanted["decision_id"] = True
@@ -184,6 +189,11 @@ async def of_arms(database: Database, chosen: Chosen, attempts: list[Document], 
     found = database["decisions"].find(query, {"_id": True}, batch_size=BATCH, max_time_ms=query_ms_max)
     decided = {decision["_id"] for decision in await found.to_list()}
     return [attempt for attempt in attempts if attempt.get("decision_id") in decided]
+
+
+def _work(chosen: Chosen) -> int:
+    """What an attempt that fits costs more."""
+    return WORK_FITTING + (WORK_DECIDED if chosen.arm else 0)
 
 
 @lru_cache(maxsize=4_096)
