@@ -46,14 +46,26 @@ def chosen_of(values: Callable[[str], Sequence[str]], dimensions: Sequence[str] 
     """
     chosen = {}
     for name in dimensions:
-        known = [value for value in values(name) if value]
-        shape, problem = SHAPES.get(name, (ANY_NAME, TOO_MANY))
+        known = {checked(name, value) for value in values(name) if value}
         if len(known) > NAMES_MAX:
             raise ValueError(TOO_MANY)
-        if not all(re.fullmatch(shape, value) for value in known):
-            raise ValueError(problem)
-        chosen[name] = tuple(sorted(set(known)))
+        order = AMOUNT_BANDS if name == "amount" else sorted(known)
+        chosen[name] = tuple(value for value in order if value in known)
     return Chosen(**chosen)
+
+
+def checked(dimension: str, name: str) -> str:
+    """A name that can be one of this dimension.
+
+    Raises: ValueError: says how names are written.
+
+    >>> checked("country", "IN")
+    'IN'
+    """
+    shape, problem = SHAPES.get(dimension, (ANY_NAME, TOO_MANY))
+    if not re.fullmatch(shape, name):
+        raise ValueError(problem)
+    return name
 
 
 def said_in(query: Mapping[str, str]) -> Callable[[str], Sequence[str]]:

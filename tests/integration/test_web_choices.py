@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +15,6 @@ from storage.read_models import single_failures
 from tests.integration.test_web import Web, database_of, operator, stranger  # noqa: F401  fixtures
 from tests.web_documents import fill
 
-NOW = datetime.now(UTC)
 ARM = "routing-policy/control"
 
 
@@ -26,11 +27,12 @@ async def in_arm(database: Database, attempts: list[dict[str, Any]]) -> list[dic
 async def test_the_overview_of_a_choice_is_a_recount(operator: Web) -> None:  # noqa: F811
     """Country, amount and arm together: attempts, rate, money, first attempts, and the time before."""
     database = database_of(operator)
-    await fill(database, NOW, attempts=900)
+    await fill(database, datetime.now(UTC), attempts=900)
     query = {"country": "IN", "amount": "200-1000", "arm": ARM, "currency": "INR"}
     answer = await (await operator.get("/api/v1/overview", params=query)).json()
     since = datetime.fromisoformat(answer["since"])
-    fitting = {"country": "IN", "currency": "INR", "amount_minor": {"$gte": 20_000, "$lt": 100_000}}
+    fitting: dict[str, Any] = {"country": "IN", "currency": "INR", "amount_minor": {"$gte": 20_000, "$lt": 100_000}}
+    fitting["attempted_at"] = {"$gte": since - timedelta(minutes=answer["window_minutes"])}
     everything = await in_arm(database, await database["attempts"].find(fitting).to_list())
     wanted = [attempt for attempt in everything if attempt["attempted_at"] >= since]
     settled = [one for one in wanted if one["status"] in ("succeeded", "failed", "reversed")]
@@ -54,7 +56,7 @@ async def test_the_overview_of_a_choice_is_a_recount(operator: Web) -> None:  # 
 async def test_failures_of_a_choice_are_a_recount(operator: Web) -> None:  # noqa: F811
     """Country and amount of failures; withdrawn ones do not count; the raw codes are of the same ones."""
     database = database_of(operator)
-    await fill(database, NOW, attempts=900)
+    await fill(database, datetime.now(UTC), attempts=900)
     await database["failures"].update_many({"country": "IN", "gateway": "alpha"}, {"$set": {"withdrawn": True}})
     query = [("country", "IN"), ("amount", "1000-up")]
     answer = await (await operator.get("/api/v1/failures", params=query)).json()
@@ -76,13 +78,38 @@ async def test_too_many_failures_are_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Beyond the bound the page says so and keeps the filters; no table pretends to be whole."""
-    await fill(database_of(operator), NOW, attempts=200)
+    await fill(database_of(operator), datetime.now(UTC), attempts=200)
     monkeypatch.setattr(single_failures, "ATTEMPTS_MAX", 5)
     answer = await operator.get("/failures?country=IN")
     text = await answer.text()
     assert (answer.status, "more than 5 attempts" in text, "take out" in text) == (400, True, True)
     assert 'id="categories-title"' not in text
     assert (await operator.get("/failures?gateway=alpha")).status == 200
+
+
+async def test_trends_over_rest_are_those_of_the_page(operator: Web) -> None:  # noqa: F811
+    """The same address gives the same figures as the CSV; several names of a kind count together."""
+    database = database_of(operator)
+    await fill(database, datetime.now(UTC), attempts=400)
+    query = [("from", "now-2h"), ("to", "now"), ("by", "method"), ("country", "IN"), ("country", "DE"), ("arm", ARM)]
+    answer = await operator.get("/api/v1/trends", params=query)
+    assert answer.status == 200
+    history = await answer.json()
+    everything = await in_arm(database, await database["attempts"].find({"country": {"$in": ["IN", "DE"]}}).to_list())
+    assert history["total"]["attempts"] == len(everything) > 80
+    text = await (await operator.get("/trends.csv", params=query)).text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert sum(int(row["attempts"]) for row in rows if row["method"] == "total") == len(everything)
+    assert {line["name"]: line["total"]["attempts"] for line in history["lines"]} == Counter(
+        one["method"] for one in everything
+    )
+    for bad in ("country=in", "range=2y", "from=yesterday", "from=now-30d", "by=country", "range=1h&range=6h"):
+        assert (await operator.get(f"/api/v1/trends?{bad}")).status == 400, bad
+    for path in ("/payments?country=india", "/payments?country=IN&amount_min=200&currency=INR"):
+        shown = await operator.get(path)
+        assert (shown.status, "two capital letters" in await shown.text()) == (
+            (400, True) if "india" in path else (200, False)
+        )
 
 
 @pytest.mark.parametrize("bad", ["country=in", "country=%24ne", "amount=7", "amount=1000+", "arm=control", "arm=%00"])

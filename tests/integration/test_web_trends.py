@@ -188,7 +188,16 @@ async def test_page_and_csv_follow_the_address(operator: Web) -> None:  # noqa: 
     rows = list(csv.DictReader(io.StringIO(text)))
     total = sum(int(row["attempts"]) for row in rows if row["gateway"] == "total")
     assert total == sum(int(row["attempts"]) for row in rows if row["gateway"] != "total") > 0
-    for bad in ("range=2y", "from=yesterday", "from=now-30d", "by=colour", "from=now&to=now-1h", f"gateway={'x' * 61}"):
+    for bad in (
+        "range=2y",
+        "from=yesterday",
+        "from=now-99999w",
+        "from=0001-01-01T00:00%2B14:00",
+        "from=now-30d",
+        "by=colour",
+        "from=now&to=now-1h",
+        f"gateway={'x' * 61}",
+    ):
         answer = await operator.get(f"/trends?{bad}")
         assert (answer.status, "The last hour is shown" in await answer.text()) == (400, True), bad
         assert (await operator.get(f"/trends.csv?{bad}")).status == 400

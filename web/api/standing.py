@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 
 from storage.read_models.chosen import Chosen
 from storage.read_models.experiments import Experiments
@@ -15,8 +14,8 @@ from storage.read_models.gateways import Overview
 from storage.read_models.routing import Routing
 from storage.read_models.routing_hindsight import RoutingHindsight
 from storage.read_models.success_cost import SuccessCost
+from web.api.choices import ArmName, Band, CountryCode, Name
 from web.api.operation import Call, Operation, Params
-from web.choosing import ARM, COUNTRY, NAME_CHARS_MAX
 from web.keys import HINDSIGHT
 from web.pages.reading import (
     SystemHealth,
@@ -28,14 +27,6 @@ from web.pages.reading import (
     routing_of,
     success_cost_of,
 )
-
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
-CountryCode = Annotated[str, Meta(pattern=COUNTRY, description="Two capital letters, such as IN.")]
-Band = Annotated[
-    Literal["0-10", "10-50", "50-200", "200-1000", "1000-up"],
-    Meta(description="In major units of each currency; the upper end does not count."),
-]
-ArmName = Annotated[str, Meta(pattern=ARM, description="Written `experiment/arm`.")]
 
 
 def _chosen(params: Params) -> Chosen:

@@ -183,7 +183,7 @@ def status_words(live: Figures, now: float, minutes: int = WINDOW_MINUTES) -> st
     words = f'<span class="state good">● live</span> <small>{clock_element(polled_at)}</small>'
     if not live.is_narrow:
         return words
-    words += f" <small>looked up attempt by attempt, every {NARROW_EVERY_S:.0f} s</small>"
+    words += f" <small>looked up one by one every {NARROW_EVERY_S:.0f} s</small>"
     if live.reach >= minutes:
         return words
     return (

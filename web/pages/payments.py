@@ -23,6 +23,7 @@ from storage.read_models.attempts import (
 )
 from web.api.operation import Problem
 from web.api.pages import decoded, paged
+from web.choosing import checked
 from web.keys import DATABASE, GATEWAYS
 from web.rendering import page
 from web.time_range import moment
@@ -112,6 +113,8 @@ def asked_of(query: Mapping[str, str], now: datetime) -> Asked:
         try:
             if name in ("since", "until"):
                 understood[name] = moment(text, now)
+            elif name == "country":
+                understood[name] = checked(name, text)
             elif name in ("amount_min", "amount_max"):
                 understood[name.replace("amount", "amount_minor")] = _minor(text, given.get("currency", ""))
             else:

@@ -82,7 +82,7 @@ async def trends(request: web.Request) -> web.Response:
         problem, asked = str(error), asked_of({}, now)
     context: dict[str, Any] = {"history": None, "names": request.app[HISTORY].names()}
     try:
-        history, annotations = await _read(request, asked)
+        history, annotations = await read_trends(request, asked)
         context = {"history": history, "names": history.names, "annotations": annotations}
         context["charts"] = charts(history, annotations, asked)
     except TooManyAttempts as error:
@@ -103,7 +103,7 @@ async def trends_csv(request: web.Request) -> web.Response:
         asked = asked_of(request.query, datetime.now(UTC))
     except ValueError:
         raise web.HTTPBadRequest from None
-    history, _ = await _read(request, asked)
+    history, _ = await read_trends(request, asked)
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["at", asked.query.by, *_columns(history.total)])
@@ -170,7 +170,12 @@ def _known_band(figures: Figures) -> tuple[float | None, float | None]:
     return (rate.low, rate.high) if rate.settled >= SETTLED_MIN else (None, None)
 
 
-async def _read(request: web.Request, asked: Asked) -> tuple[History, list[Annotation]]:
+async def read_trends(request: web.Request, asked: Asked) -> tuple[History, list[Annotation]]:
+    """The figures of an address and what happened meanwhile, shared for a moment between all who ask.
+
+    Raises: TooManyAttempts: of what is chosen only single attempts tell, and there are more than can be read.
+    """
+
     async def read() -> tuple[History, list[Annotation]]:
         database, query = request.app[DATABASE], asked.query
         history = await read_history(database, request.app[HISTORY], query)

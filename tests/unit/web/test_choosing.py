@@ -8,7 +8,7 @@ import pytest
 
 from storage.read_models.amount_bands import AMOUNT_BANDS
 from storage.read_models.chosen import CHOICES, FAILURE_CHOICES, Chosen
-from web.api.standing import Band
+from web.api.choices import Band
 from web.choosing import LiveChoice, chosen_of, live_choice
 
 

@@ -336,7 +336,7 @@ def test_status_says_live_or_stale() -> None:
 def test_status_says_how_far_a_narrow_choice_reaches() -> None:
     """Single attempts are looked up less often, and not always as far back as the page shows; not at all is told."""
     live = figures(filled_snapshot())
-    assert "attempt by attempt" not in status_words(live, NOW)
+    assert "one by one" not in status_words(live, NOW)
     live.is_narrow, live.reach = True, 23
     assert "every 5 s" in status_words(live, NOW, 15)
     assert "newest" not in status_words(live, NOW, 15)
