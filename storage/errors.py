@@ -45,14 +45,14 @@ class TooManyAttempts(StoreError):
 
     Args:
         attempts_max: how many it may.
-        fitting: whether those are meant that fit the filters, not all of the range.
+        fitting: whether those are meant that may fit the filters, not all of the range.
     """
 
     def __init__(self, attempts_max: int, *, fitting: bool) -> None:
-        which = "that fit the filters" if fitting else "in this range"
+        which = "in this range that may fit" if fitting else "in this range"
         super().__init__(
             f"There are more than {attempts_max:,} attempts {which}; country, amount and arm are looked up attempt by "
-            "attempt. Choose a shorter range, or leave these filters out."
+            "attempt. Choose a shorter range, or other filters."
         )
         self.attempts_max, self.fitting = attempts_max, fitting
 
