@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Meta
 
+from config.currencies import minor_digits
 from config.yaml_source import YamlSource
 from messaging.card_data import refuse_card_data
 from messaging.contracts import AttemptReported
@@ -21,14 +22,6 @@ MADE_HERE: Final = frozenset({"event_id", "attempt_id"})
 FIELDS: Final = frozenset(AttemptReported.__struct_fields__) - MADE_HERE
 REQUIRED: Final = ("order_id", "gateway", "method", "status", "amount_minor", "currency", "attempted_at")
 TRUTH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-
-NO_DECIMALS: Final = (
-    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG",
-    "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF",
-)  # fmt: skip
-THREE_DECIMALS: Final = ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND")
-MINOR_DIGITS_OTHER: Final = {**dict.fromkeys(NO_DECIMALS, 0), **dict.fromkeys(THREE_DECIMALS, 3)}
-"""Currencies whose minor unit is not a hundredth (ISO 4217)."""
 
 
 class RowRefused(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,7 +197,7 @@ def _integer(text: str) -> int:
 def _minor_units(text: str, currency: str) -> int:
     """Read an amount in major units, exactly."""
     try:
-        minor = Decimal(text).scaleb(MINOR_DIGITS_OTHER.get(currency, 2))
+        minor = Decimal(text).scaleb(minor_digits(currency))
     except InvalidOperation:
         raise _CellProblem("is no amount; write it with a point and without separators, like 1234.50") from None
     if not minor.is_finite() or minor != minor.to_integral_value():

@@ -5,7 +5,8 @@
     StoreError
     ├── StoreUnavailable   MongoDB does not answer now; trying again later may help
     ├── StoreConflict      another writer was faster; load again, handle again, store again
-    └── StoreRefused       MongoDB refuses this for good (rights, validation, size)
+    ├── StoreRefused       MongoDB refuses this for good (rights, validation, size)
+    └── TooManyAttempts    a read would look at more single attempts than a read may; choose less
 """
 
 from __future__ import annotations
@@ -37,6 +38,23 @@ class StoreConflict(StoreError):
 
 class StoreRefused(StoreError):
     """MongoDB refuses this operation for good."""
+
+
+class TooManyAttempts(StoreError):
+    """A read would look at more single attempts than a read may.
+
+    Args:
+        attempts_max: how many it may.
+        fitting: whether those are meant that may fit the filters, not all of the range.
+    """
+
+    def __init__(self, attempts_max: int, *, fitting: bool) -> None:
+        which = "in this range that may fit" if fitting else "in this range"
+        super().__init__(
+            f"There are more than {attempts_max:,} attempts {which}; country, amount and arm are looked up attempt by "
+            "attempt. Choose a shorter range, or other filters."
+        )
+        self.attempts_max, self.fitting = attempts_max, fitting
 
 
 @contextmanager

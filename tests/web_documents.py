@@ -43,6 +43,7 @@ GATEWAYS: Final = {
     "echo": (0.86, 760),
 }
 METHODS: Final = ("card", "upi", "wallet", "netbanking")
+COUNTRIES: Final = ("IN", "IN", "DE", None, "US")
 ISSUERS: Final = ("harbour_bank", "meadow_bank", "lantern_bank", "river_trust")
 CODES: Final = (
     ("51", "Insufficient funds in account", "insufficient_funds", "soft"),
@@ -114,6 +115,7 @@ def _attempt(stream: random.Random, number: int, now: datetime, text: str | None
         occurred_at=attempted_at + timedelta(milliseconds=latency_ms),
         attempt_number=1 + (stream.random() < 0.15),
         latency_ms=latency_ms,
+        country=COUNTRIES[number % len(COUNTRIES)],
         failure_code=(text or code)[:80] if failed else None,
         failure_message=(text or message) if failed else None,
         decision_id=f"dec_{number:06d}",
@@ -182,6 +184,7 @@ def _failure(attempt: RecordedAttempt, text: str | None) -> FailureClassified:
         guesses=["issuer_unavailable", "timeout"],
         failure_code=attempt.failure_code,
         failure_message=attempt.failure_message,
+        country=attempt.country,
     )
 
 

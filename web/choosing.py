@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 
-from storage.read_models.chosen import ALL, DIMENSIONS, Chosen
+from storage.read_models.amount_bands import AMOUNT_BANDS
+from storage.read_models.chosen import ALL, CHOICES, Chosen
 
 NAMES_MAX: Final = 20
 NAME_CHARS_MAX: Final = 60
+TOO_MANY: Final = f"Up to {NAMES_MAX} names of each kind can be chosen."
+ANY_NAME: Final = f"(?s:.{{1,{NAME_CHARS_MAX}}})"
+
+COUNTRY: Final = "^[A-Z]{2}$"
+ARM: Final = f"^[^/]{{1,{NAME_CHARS_MAX}}}/.{{1,{NAME_CHARS_MAX}}}$"
+
+SHAPES: Final = {
+    "country": (COUNTRY, "A country is two capital letters, such as IN."),
+    "amount": ("|".join(AMOUNT_BANDS), f"An amount is one of {', '.join(AMOUNT_BANDS)}, in major units."),
+    "arm": (ARM, "An arm is written experiment/arm."),
+}
+"""How a name is written where not every one will do, and what to say of another."""
 
 LIVE_RANGES: Final = {"15m": 15, "1h": 60}
 """How far live charts of whole minutes look back, minutes; the page Trends shows more."""
@@ -19,7 +33,7 @@ LIVE_RANGES: Final = {"15m": 15, "1h": 60}
 LIVE_RANGE: Final = "1h"
 
 
-def chosen_of(values: Callable[[str], Sequence[str]], dimensions: Sequence[str] = DIMENSIONS) -> Chosen:
+def chosen_of(values: Callable[[str], Sequence[str]], dimensions: Sequence[str] = CHOICES) -> Chosen:
     """Read a choice; empty values choose nothing, a name counts once, and their order does not matter.
 
     Args:
@@ -32,11 +46,26 @@ def chosen_of(values: Callable[[str], Sequence[str]], dimensions: Sequence[str] 
     """
     chosen = {}
     for name in dimensions:
-        known = [value for value in values(name) if value]
-        if len(known) > NAMES_MAX or any(len(value) > NAME_CHARS_MAX for value in known):
-            raise ValueError(f"Up to {NAMES_MAX} names of each kind can be chosen.")
-        chosen[name] = tuple(sorted(set(known)))
+        known = {checked(name, value) for value in values(name) if value}
+        if len(known) > NAMES_MAX:
+            raise ValueError(TOO_MANY)
+        order = AMOUNT_BANDS if name == "amount" else sorted(known)
+        chosen[name] = tuple(value for value in order if value in known)
     return Chosen(**chosen)
+
+
+def checked(dimension: str, name: str) -> str:
+    """A name that can be one of this dimension.
+
+    Raises: ValueError: says how names are written.
+
+    >>> checked("country", "IN")
+    'IN'
+    """
+    shape, problem = SHAPES.get(dimension, (ANY_NAME, TOO_MANY))
+    if not re.fullmatch(shape, name):
+        raise ValueError(problem)
+    return name
 
 
 def said_in(query: Mapping[str, str]) -> Callable[[str], Sequence[str]]:
@@ -65,7 +94,7 @@ class LiveChoice(msgspec.Struct, frozen=True, kw_only=True):
         return urlencode([("range", changes.get("range", self.range)), *names])
 
 
-def live_choice(query: Mapping[str, str], dimensions: Sequence[str] = DIMENSIONS) -> LiveChoice:
+def live_choice(query: Mapping[str, str], dimensions: Sequence[str] = CHOICES) -> LiveChoice:
     """Read the address of a page with live views; what does not fit leaves everything chosen, and is told.
 
     Args:

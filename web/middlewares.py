@@ -11,7 +11,7 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from storage.errors import StoreUnavailable
+from storage.errors import StoreUnavailable, TooManyAttempts
 from web.api.problems import problem
 from web.auth import BEARER, person_of, program_of, session_of
 from web.keys import IDENTITY, SESSION
@@ -97,6 +97,8 @@ async def explained(request: web.Request, handler: Handler) -> web.StreamRespons
             raise
         kept = {name: error.headers[name] for name in ("Allow", "Retry-After") if name in error.headers}
         return _explain(request, error.status, kept)
+    except TooManyAttempts as error:
+        return _explain(request, 400, {}, detail=str(error))
     except StoreUnavailable as error:
         log.warning("store unavailable", path=request.path, error=str(error))
         return _explain(request, 503, {"Retry-After": "5"})
@@ -150,10 +152,11 @@ def _for_programs(request: web.Request) -> bool:
 
 
 def _explain(
-    request: web.Request, status: int, headers: dict[str, str], *, reference: str | None = None
+    request: web.Request, status: int, headers: dict[str, str], *, detail: str = "", reference: str | None = None
 ) -> web.Response:
     fallback = SAID[404] if status < 500 else SAID[500]
-    title, detail = SAID.get(status, fallback)
+    title, said = SAID.get(status, fallback)
+    detail = detail or said
     if _for_programs(request):
         response = problem(request, status, title, detail, reference=reference)
     else:

@@ -11,6 +11,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
+from config.currencies import minor_digits
 from web.auth import SESSION_COOKIE, csrf_token
 from web.keys import IDENTITY, SESSION, SETTINGS
 from web.permissions import Permission
@@ -18,9 +19,6 @@ from web.permissions import Permission
 TEMPLATES: Final = Path(__file__).parent / "templates"
 THEME_COOKIE: Final = "ipa_theme"
 THEMES: Final = frozenset({"light", "dark"})
-
-DECIMALS: Final = {"JPY": 0, "KRW": 0, "VND": 0, "CLP": 0, "ISK": 0, "BHD": 3, "KWD": 3, "OMR": 3, "TND": 3, "JOD": 3}
-"""Currencies whose minor unit is not a hundredth (ISO 4217)."""
 
 NAVIGATION: Final[tuple[tuple[str, str, Permission], ...]] = (
     ("/", "Overview", "read"),
@@ -134,7 +132,7 @@ def money(amount_minor: float | None, currency: str | None) -> str:
     """
     if amount_minor is None:
         return "–"
-    decimals = DECIMALS.get(currency or "", 2)
+    decimals = minor_digits(currency)
     amount = amount_minor / 10**decimals
     for size, letter in ((1e9, "G"), (1e6, "M")):
         if abs(amount) >= size:
@@ -150,7 +148,7 @@ def money_rounded(amount_minor: float | None, currency: str | None) -> str:
     """
     if amount_minor is None:
         return "–"
-    amount = amount_minor / 10 ** DECIMALS.get(currency or "", 2)
+    amount = amount_minor / 10 ** minor_digits(currency)
     if 1_000 <= abs(amount) < 1e6:
         return f"{currency or ''} {amount:,.0f}".strip()
     return money(amount_minor, currency)

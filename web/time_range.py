@@ -65,13 +65,13 @@ def moment(text: str, now: datetime) -> datetime:
     >>> moment("now-1d", datetime(2026, 1, 2, tzinfo=UTC)).isoformat()
     '2026-01-01T00:00:00+00:00'
     """
-    if found := RELATIVE.fullmatch(text):
-        return now - timedelta(**{UNITS[found[2]]: int(found[1])}) if found[1] else now
     try:
+        if found := RELATIVE.fullmatch(text):
+            return now - timedelta(**{UNITS[found[2]]: int(found[1])}) if found[1] else now
         read = datetime.fromisoformat(text)
-    except ValueError:
+        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # before the year 1
         raise ValueError("A moment is written now, now-90m, or 2026-01-31T12:00 in UTC.") from None
-    return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 def _whole(since: datetime, until: datetime, name: str, start: str, end: str) -> TimeRange:

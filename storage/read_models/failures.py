@@ -11,8 +11,9 @@ import msgspec
 
 from storage.database import Database
 from storage.errors import translated
-from storage.read_models.chosen import ALL, FAILURE_DIMENSIONS, Chosen
+from storage.read_models.chosen import ALL, FAILURE_CHOICES, FAILURE_DIMENSIONS, Chosen
 from storage.read_models.measures import QUERY_MS_MAX, WINDOW_MINUTES, Money, minutes_ago
+from storage.read_models.single_failures import read_single_failures
 
 CATEGORIES_MAX: Final = 100
 CODES_PER_CATEGORY: Final = 4
@@ -54,8 +55,10 @@ async def read_failures(database: Database, now: datetime, chosen: Chosen = ALL)
     """The failures of the last minutes by category.
 
     Args:
-        chosen: which; of it ``FAILURE_DIMENSIONS`` are heeded.
+        chosen: which; of it ``FAILURE_CHOICES`` are heeded.
+    Raises: TooManyAttempts: of what is chosen only single failures tell, and there are more than can be read.
     """
+    chosen = chosen.only(*FAILURE_CHOICES)
     since = minutes_ago(now, WINDOW_MINUTES - 1)
     with translated():
         sums, codes = await asyncio.gather(_sums(database, since, chosen), _codes(database, since, chosen))
@@ -63,10 +66,10 @@ async def read_failures(database: Database, now: datetime, chosen: Chosen = ALL)
     amounts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     gateways: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for row in sums:
-        category = row["_id"]["category"]
+        category = row["category"]
         failures[category] += row["failures"]
-        amounts[category][row["_id"]["currency"]] += row["amount_minor"]
-        gateways[category][row["_id"]["gateway"]] += row["failures"]
+        amounts[category][row["currency"]] += row["amount_minor"]
+        gateways[category][row["gateway"]] += row["failures"]
     by_category: defaultdict[str, list[CodeCount]] = defaultdict(list)
     for row in codes:
         key = row["_id"]
@@ -95,6 +98,8 @@ async def read_failures(database: Database, now: datetime, chosen: Chosen = ALL)
 
 
 async def _sums(database: Database, since: datetime, chosen: Chosen) -> list[dict[str, Any]]:
+    if chosen.is_narrow:
+        return [row async for row in read_single_failures(database, chosen, since, query_ms_max=QUERY_MS_MAX)]
     pipeline: list[dict[str, Any]] = [
         {"$match": {"minute": {"$gte": since}} | chosen.match(*FAILURE_DIMENSIONS)},
         {
@@ -107,7 +112,7 @@ async def _sums(database: Database, since: datetime, chosen: Chosen) -> list[dic
         {"$limit": CATEGORIES_MAX * 100},
     ]
     cursor = await database["failure_rollups"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
-    return await cursor.to_list()
+    return [row.pop("_id") | row async for row in cursor]
 
 
 async def _codes(database: Database, since: datetime, chosen: Chosen) -> list[dict[str, Any]]:
@@ -116,7 +121,7 @@ async def _codes(database: Database, since: datetime, chosen: Chosen) -> list[di
         {"$match": {"attempted_at": {"$gte": since}}},
         {"$sort": {"attempted_at": -1}},
         {"$limit": FAILURES_READ_MAX},
-        {"$match": {"withdrawn": {"$ne": True}} | chosen.match(*FAILURE_DIMENSIONS)},
+        {"$match": {"withdrawn": {"$ne": True}} | chosen.match_single()},
         {
             "$group": {
                 "_id": {"category": "$category", "gateway": "$gateway", "failure_code": "$failure_code"},

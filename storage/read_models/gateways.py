@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -23,7 +25,8 @@ from storage.read_models.measures import (
     minutes_ago,
     rate_of,
 )
-from storage.read_models.minute_sums import Sums, read_minute_sums
+from storage.read_models.minute_sums import Sums
+from storage.read_models.single_attempts import of_arms, read_chosen_sums
 
 GATEWAYS_MAX: Final = 200
 """Rows shown at most; the gateways file cannot list more."""
@@ -32,6 +35,7 @@ FIRST_ATTEMPTS_MAX: Final = 10_000
 """First attempts counted at most, newest first; the page shows how many it were."""
 
 COUNTS: Final = ("attempts", "pending", "succeeded", "failed", "abandoned", "reversed")
+SETTLED: Final = ["succeeded", "failed", "reversed"]
 SUMMED: Final = (*COUNTS, "amount_minor", "amount_succeeded_minor")
 AMOUNT: Final = len(COUNTS)
 
@@ -88,9 +92,8 @@ async def read_overview(database: Database, now: datetime, chosen: Chosen = ALL)
     since = minutes_ago(now, WINDOW_MINUTES - 1)
     before = since - timedelta(minutes=WINDOW_MINUTES)
     with translated():
-        rows, rows_before, first, newest, severities = await asyncio.gather(
-            _sums(database, since, None, chosen),
-            _sums(database, before, since, chosen),
+        (rows_before, rows), first, newest, severities = await asyncio.gather(
+            _sums(database, [before, since], chosen),
             _first_attempts(database, since, chosen),
             database["attempts"].find_one({}, {"attempted_at": 1}, sort=[("attempted_at", -1)]),
             _open_severities(database),
@@ -112,7 +115,8 @@ async def read_overview(database: Database, now: datetime, chosen: Chosen = ALL)
 async def read_gateways(database: Database, now: datetime) -> list[GatewayTraffic]:
     """Each gateway's traffic of the last minutes, by name."""
     with translated():
-        return gateways_of(await _sums(database, minutes_ago(now, WINDOW_MINUTES - 1), None))
+        (parts,) = await _sums(database, [minutes_ago(now, WINDOW_MINUTES - 1)])
+    return gateways_of(parts)
 
 
 def gateways_of(parts: Parts) -> list[GatewayTraffic]:
@@ -153,17 +157,17 @@ def _money(amounts: Counter[str]) -> list[Money]:
     return [Money(currency, amount) for currency, amount in amounts.most_common()]
 
 
-async def _sums(database: Database, since: datetime, until: datetime | None, chosen: Chosen = ALL) -> Parts:
-    """The sums of some minutes by gateway and currency."""
-    minute = {"$gte": since} if until is None else {"$gte": since, "$lt": until}
-    match = {"minute": minute} | chosen.match()
-    parts: Parts = {}
-    async for names, sums in read_minute_sums(
-        database, "attempt_rollups", match, SUMMED, latencies=True, query_ms_max=QUERY_MS_MAX
-    ):
+async def _sums(database: Database, starts: Sequence[datetime], chosen: Chosen = ALL) -> list[Parts]:
+    """The sums by gateway and currency of the minutes from each start up to the next; after the last to the newest."""
+    found: list[Parts] = [{} for _ in starts]
+    reading = read_chosen_sums(
+        database, chosen, starts[0], SUMMED, apart=("gateway", "currency"), query_ms_max=QUERY_MS_MAX
+    )
+    async for names, sums in reading:
+        parts = found[bisect_right(starts, names["minute"]) - 1]
         part = names["gateway"], names["currency"]
         parts[part] = parts[part] + sums if part in parts else sums
-    return parts
+    return found
 
 
 async def _first_attempts(database: Database, since: datetime, chosen: Chosen) -> Rate:
@@ -171,12 +175,18 @@ async def _first_attempts(database: Database, since: datetime, chosen: Chosen) -
         {"$match": {"attempted_at": {"$gte": since}}},
         {"$sort": {"attempted_at": -1}},
         {"$limit": FIRST_ATTEMPTS_MAX},
-        {"$match": {"attempt_number": 1, "status": {"$in": ["succeeded", "failed", "reversed"]}} | chosen.match()},
-        {"$group": {"_id": "$status", "n": {"$sum": 1}}},
+        {"$match": {"attempt_number": 1, "status": {"$in": SETTLED}} | chosen.match_single()},
+        {"$project": {"status": True, "decision_id": True}},
     ]
-    cursor = await database["attempts"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
-    counts = {row["_id"]: row["n"] async for row in cursor}
-    return rate_of(counts.get("succeeded", 0), sum(counts.values()))
+    if not chosen.arm:
+        pipeline[-1] = {"$group": {"_id": "$status", "n": {"$sum": 1}}}
+    found = await (await database["attempts"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)).to_list()
+    if chosen.arm:
+        attempts = await of_arms(database, chosen, found, query_ms_max=QUERY_MS_MAX)
+        counts = Counter(attempt["status"] for attempt in attempts)
+    else:
+        counts = Counter({row["_id"]: row["n"] for row in found})
+    return rate_of(counts["succeeded"], counts.total())
 
 
 async def _open_severities(database: Database) -> dict[str, int]:

@@ -20,6 +20,7 @@ from storage.read_models.history_cube import (
     HistoryCube,
     Key,
     read_minutes,
+    read_narrow,
 )
 from storage.read_models.measures import LATENCY_BUCKETS, Rate, latency_quantile_ms, rate_of
 from storage.read_models.minute_sums import Sums
@@ -40,11 +41,12 @@ A, P, S, F, AB, R, FA, FS, AM, AMS = range(len(COUNTS))
 
 
 class HistoryQuery(Chosen, frozen=True, kw_only=True):
-    """What to look at."""
+    """What to look at. ``compare``: with the range as long before it."""
 
     since: datetime
     until: datetime
     by: By = "gateway"
+    compare: bool = True
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,16 +96,31 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_history(database: Database, cube: HistoryCube, query: HistoryQuery) -> History:
-    """Read a time range and the one before it."""
+    """Read a time range and, to compare, the one before it.
+
+    Raises: TooManyAttempts: of what is chosen only single attempts tell, and there are more than can be read.
+    """
     length = query.until - query.since
-    before = query.since - length
+    before = query.since - length if query.compare else query.since
+    if query.is_narrow:
+        step_s = 60 if length <= SHORT else STEP_S if length <= FINE else 3_600
+        by = "gateway" if query.by == "all" else query.by
+        async with cube.narrow_turn:
+            rows = await read_narrow(
+                database, query, by, since=before, until=query.until, step_s=step_s, origin=query.since
+            )
+        whole = HistoryQuery(since=query.since, until=query.until, by=query.by)  # of what was read
+        history = await asyncio.to_thread(_history, rows, whole, step_s, None)
+        return msgspec.structs.replace(history, names=cube.names())
     if length <= SHORT:
         rows = await read_minutes(database, before, query.until)
-        return await asyncio.to_thread(_history, rows, query, 60, None)
-    hours = length > FINE
-    rows = cube.rows(before, query.until, hours=hours)
-    known_from = cube.known_from or query.until
-    return await asyncio.to_thread(_history, rows, query, 3_600 if hours else STEP_S, known_from)
+        history = await asyncio.to_thread(_history, rows, query, 60, None)
+    else:
+        hours = length > FINE
+        rows = cube.rows(before, query.until, hours=hours)
+        known_from = cube.known_from or query.until
+        history = await asyncio.to_thread(_history, rows, query, 3_600 if hours else STEP_S, known_from)
+    return msgspec.structs.replace(history, names=cube.names() | history.names)
 
 
 Row = tuple[datetime, Key, Sums]

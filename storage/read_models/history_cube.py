@@ -7,7 +7,7 @@ are added up once, when they are no longer in motion, and read again now and the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,9 +16,11 @@ import structlog
 
 from storage.database import Database, Document
 from storage.errors import StoreError, translated
-from storage.read_models.chosen import DIMENSIONS
+from storage.read_models.choices_seen import ChoicesSeen
+from storage.read_models.chosen import DIMENSIONS, Chosen
 from storage.read_models.measures import LATENCY_BUCKETS
 from storage.read_models.minute_sums import Sums, read_minute_sums
+from storage.read_models.single_attempts import read_single_sums
 
 COUNTS: Final = (
     "attempts", "pending", "succeeded", "failed", "abandoned", "reversed", "first_attempts", "first_succeeded",
@@ -47,6 +49,9 @@ LATELY: Final = timedelta(days=1)
 """Names that did not come up for so long are not offered."""
 
 QUERY_MS_MAX: Final = 60_000
+NARROW_QUERY_MS_MAX: Final = 10_000
+"""Of one for a page that somebody waits for."""
+
 
 Key = tuple[str, str, str, str]
 
@@ -64,7 +69,10 @@ class HistoryCube:
         self._steps: dict[datetime, dict[Key, Sums]] = {}
         self._hours: dict[datetime, dict[Key, Sums]] = {}
         self._names: dict[str, list[str]] = {name: [] for name in DIMENSIONS}
+        self._narrow = ChoicesSeen(database)
         self.known_from: datetime | None = None
+        self.narrow_turn = asyncio.Lock()
+        """Held by the one who reads single attempts; a second reading at a time would make both slow."""
         self._log = structlog.get_logger("history")
 
     async def run(self) -> None:
@@ -79,6 +87,7 @@ class HistoryCube:
                 now = self._clock()
                 await self._read(step_of(now - FRESH), now + timedelta(seconds=STEP_S))
                 self._name(now)
+                await self._narrow.look(now)
             except StoreError as error:
                 self._log.warning("history waits for the store", problem=str(error))
             await asyncio.sleep(FRESH_EVERY_S)
@@ -95,7 +104,7 @@ class HistoryCube:
 
     def names(self) -> dict[str, list[str]]:
         """The names that there were lately, by dimension, in their order."""
-        return self._names
+        return self._names | self._narrow.names
 
     async def _read_all(self) -> None:
         """Read what is kept, the newest first, so that short ranges are there soon."""
@@ -148,9 +157,39 @@ async def read_minutes(database: Database, since: datetime, until: datetime) -> 
     Args:
         since, until: the minutes, until is not included.
     """
-    found: dict[tuple[datetime, Key], Sums] = {}
     match = {"minute": {"$gte": since, "$lt": until}}
     reading = read_minute_sums(database, "attempt_rollups", match, COUNTS, latencies=True, query_ms_max=QUERY_MS_MAX)
+    return await _by_place(reading)
+
+
+async def read_narrow(
+    database: Database, chosen: Chosen, by: str, *, since: datetime, until: datetime, step_s: int, origin: datetime
+) -> list[tuple[datetime, Key, Sums]]:
+    """Add single attempts that were chosen up to steps, told apart by currency and one dimension more.
+
+    Args:
+        since, until: when they were attempted, until is not included.
+        step_s: length of a step, seconds.
+        origin: where one of the steps begins.
+    Raises: TooManyAttempts: there are more than can be read.
+    """
+    reading = read_single_sums(
+        database,
+        chosen,
+        since,
+        until,
+        COUNTS,
+        apart=("currency", by),
+        step=timedelta(seconds=step_s),
+        origin=origin,
+        query_ms_max=NARROW_QUERY_MS_MAX,
+    )
+    return await _by_place(reading)
+
+
+async def _by_place(reading: AsyncIterator[tuple[Document, Sums]]) -> list[tuple[datetime, Key, Sums]]:
+    """Add up what has the same minute and names."""
+    found: dict[tuple[datetime, Key], Sums] = {}
     with translated():
         async for names, sums in reading:
             place = names["minute"], _key_of(names)

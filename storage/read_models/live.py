@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from storage.database import Database, Document
 from storage.errors import StoreError, translated
 from storage.read_models.chosen import ALL, Chosen
 from storage.read_models.health import state_of
+from storage.read_models.live_chosen import ChosenFigures, NarrowFigures, stale_since
 from storage.read_models.live_courses import CourseReader, ExperimentCourse
 from storage.read_models.live_facts import (
     AdviceCount,
@@ -28,7 +29,7 @@ from storage.read_models.live_facts import (
     paced,
     read_facts,
 )
-from storage.read_models.live_series import ReadingRing
+from storage.read_models.live_series import WINDOW_MINUTES, ReadingRing
 from storage.read_models.live_traffic import QUERY_MS_MAX, LiveTraffic, Traffic, oldest_minute
 
 FACTS_EVERY_S: Final = 1.0
@@ -38,11 +39,11 @@ ADVICE_DECISIONS: Final = 2_000
 ANOMALIES_MAX: Final = 200
 EXPERIMENTS_MAX: Final = 50
 WORKERS_MAX: Final = 200
-STALE_AFTER_S: Final = 5.0
-"""Figures older than this are called stale; also never before three polls were missed."""
-
 CHOICES_MAX: Final = 12
 """Different choices that are followed at a time; each costs the store two small queries a poll."""
+
+NARROW_CHOICES_MAX: Final = 3
+"""Those among them that only single attempts tell; each may keep the store busy for a second in a minute."""
 
 
 class LiveSnapshot(Traffic, frozen=True, kw_only=True, eq=False):
@@ -70,6 +71,9 @@ class LiveFigures:
         heartbeat_s: how often a worker gives a sign of life, seconds.
         clock: gives the time, seconds since epoch.
     """
+
+    is_narrow = False
+    reach = WINDOW_MINUTES
 
     def __init__(
         self,
@@ -108,7 +112,17 @@ class LiveFigures:
         if figures is None:
             if len(self._chosen) >= CHOICES_MAX:
                 raise ValueError(f"{CHOICES_MAX} different choices are looked at already; take one of theirs, or wait")
-            figures = ChosenFigures(self, LiveTraffic(self._database, self._gateways, self._clock(), chosen))
+            narrow = [known for known in self._chosen if known.is_narrow]
+            if chosen.is_narrow and len(narrow) >= NARROW_CHOICES_MAX:
+                raise ValueError(
+                    f"{NARROW_CHOICES_MAX} different choices by country, amount or arm are looked at already; "
+                    "take one of theirs, or wait"
+                )
+
+            def make() -> LiveTraffic:
+                return LiveTraffic(self._database, self._gateways, self._clock(), chosen)
+
+            figures = NarrowFigures(self, make, chosen) if chosen.is_narrow else ChosenFigures(self, make)
             self._chosen[chosen] = figures
         return figures
 
@@ -118,10 +132,7 @@ class LiveFigures:
         Args:
             now: seconds since epoch.
         """
-        polled_at = self.snapshot.polled_at
-        if polled_at is None or now - polled_at <= max(STALE_AFTER_S, 3 * self._poll_s):
-            return None
-        return polled_at
+        return stale_since(self.snapshot.polled_at, now, self._poll_s)
 
     async def run(self, polled: Callable[[], None] = lambda: None) -> None:
         """Poll until cancelled. While MongoDB does not answer the last figures stay, and polling goes on.
@@ -129,11 +140,18 @@ class LiveFigures:
         Args:
             polled: called after each poll, also after one that failed.
         """
+        await self._repeat(self.poll, polled)
+
+    async def run_narrow(self) -> None:
+        """The same for what only single attempts tell, beside it: nobody else waits for these."""
+        await self._repeat(self.poll_narrow, lambda: None)
+
+    async def _repeat(self, poll: Callable[[], Awaitable[None]], polled: Callable[[], None]) -> None:
         answered = True
         while True:
             began = time.monotonic()
             try:
-                await self.poll()
+                await poll()
             except StoreError as error:
                 if answered:
                     self._log.warning("live figures are stale", problem=str(error))
@@ -164,7 +182,18 @@ class LiveFigures:
         known = msgspec.structs.asdict(self._traffic.known)
         self.snapshot = msgspec.structs.replace(before, **known, **changed)
         for figures in tuple(self._chosen.values()):
-            await figures.poll(now)
+            if not figures.is_narrow:
+                await figures.poll(now)
+
+    async def poll_narrow(self) -> None:
+        """Read what changed of what only single attempts tell, where it is time to.
+
+        Raises: StoreError: MongoDB did not answer or refused; the snapshots stay as they were.
+        """
+        for figures in tuple(self._chosen.values()):
+            now = self._clock()
+            if isinstance(figures, NarrowFigures) and figures.is_due(now):
+                await figures.poll(now)
 
     async def _facts(self, now: float) -> dict[str, Any]:
         """Read anomalies, experiments and heartbeats."""
@@ -214,31 +243,3 @@ class LiveFigures:
     async def _found(self, collection: str, query: Document, newest_by: str, count_max: int) -> list[Document]:
         cursor = self._database[collection].find(query, limit=count_max, max_time_ms=QUERY_MS_MAX)
         return await cursor.sort(newest_by, -1).to_list()
-
-
-class ChosenFigures:
-    """The figures of a choice: traffic of its own, everything else as for all.
-
-    Args:
-        live: polls, and knows the rest.
-        traffic: what is chosen.
-    """
-
-    def __init__(self, live: LiveFigures, traffic: LiveTraffic) -> None:
-        self._live, self._traffic = live, traffic
-        self.snapshot = msgspec.structs.replace(live.snapshot, **msgspec.structs.asdict(traffic.known))
-
-    def stale_since(self, now: float) -> float | None:
-        """Since when the store did not answer, as for all."""
-        return self._live.stale_since(now)
-
-    async def poll(self, now: float) -> None:
-        """Read what changed, once.
-
-        Args:
-            now: seconds since epoch.
-        Raises: StoreError: MongoDB did not answer or refused; the snapshot stays as it was.
-        """
-        await self._traffic.poll(now)
-        known = msgspec.structs.asdict(self._traffic.known)
-        self.snapshot = msgspec.structs.replace(self._live.snapshot, **known)

@@ -62,11 +62,14 @@ class MinuteGrid:
         self._minutes: dict[float, dict[Key, Counts]] = {}
         self.version = 0
 
-    def put(self, rows: Iterable[Row], *, since: float = float("-inf")) -> dict[Key, Counts]:
+    def put(
+        self, rows: Iterable[Row], *, since: float = float("-inf"), whole_from: float = float("inf")
+    ) -> dict[Key, Counts]:
         """Take newly read sums in place of the older ones of the same minute and names; a change raises ``version``.
 
         Args:
             since: changes of minutes that start earlier are taken but not returned, seconds since epoch.
+            whole_from: of minutes that start then or later, what is not among the rows is not there any more.
         Returns: what changed, per pair of names: new minus old over the minutes, shape (columns,); may be negative.
         """
         read: dict[tuple[float, Key], Counts] = {}
@@ -74,6 +77,9 @@ class MinuteGrid:
             key = (minute, (_named(first, self._first), _named(second, self._second)))
             sums = np.asarray(counts, dtype=np.int64)
             read[key] = read[key] + sums if key in read else sums
+        for minute in [minute for minute in self._minutes if minute >= whole_from]:
+            for names in self._minutes[minute]:
+                read.setdefault((minute, names), np.zeros(self._columns, dtype=np.int64))
         changes: dict[Key, Counts] = {}
         for (minute, names), sums in read.items():
             cells = self._minutes.setdefault(minute, {})

@@ -11,7 +11,7 @@ import msgspec
 
 from storage.database import Database, Document
 from storage.errors import translated
-from storage.read_models.chosen import ALL, FAILURE_DIMENSIONS, Chosen
+from storage.read_models.chosen import ALL, FAILURE_CHOICES, FAILURE_DIMENSIONS, Chosen
 from storage.read_models.live_arrivals import ARRIVALS_MINUTES, ArrivalRing, Arrivals
 from storage.read_models.live_series import (
     MINUTE_S,
@@ -26,6 +26,8 @@ from storage.read_models.live_series import (
 )
 from storage.read_models.measures import LATENCY_BUCKETS
 from storage.read_models.minute_sums import read_minute_sums
+from storage.read_models.single_attempts import read_chosen_sums
+from storage.read_models.single_failures import read_single_failures
 
 COUNTS: Final = ("attempts", "pending", "succeeded", "failed", "abandoned", "reversed")
 """The first columns of the attempts; the latency buckets follow them."""
@@ -37,6 +39,9 @@ RECENT_MINUTES: Final = 4
 """Minutes read at every poll. Older sums change rarely (late corrections), so they are read again now and then."""
 
 WHOLE_WINDOW_EVERY_S: Final = 30.0
+NARROW_WINDOW_EVERY_S: Final = 60.0
+"""The same where single attempts are read for it."""
+
 QUERY_MS_MAX: Final = 10_000
 
 
@@ -63,7 +68,7 @@ class LiveTraffic:
         database: an open handle.
         gateways: come first, in this order, everywhere.
         now: seconds since epoch.
-        chosen: what is read; of failures only ``FAILURE_DIMENSIONS`` are heeded.
+        chosen: what is read; of failures ``FAILURE_DIMENSIONS`` are heeded, or ``FAILURE_CHOICES`` of a narrow choice.
     """
 
     def __init__(self, database: Database, gateways: Sequence[str], now: float, chosen: Chosen = ALL) -> None:
@@ -72,7 +77,7 @@ class LiveTraffic:
         self._failures = MinuteGrid(len(FAILURES), gateways)
         self._arrivals = ArrivalRing(len(COUNTS) + LATENCY_BUCKETS, gateways)
         self._failure_arrivals = ArrivalRing(len(FAILURES))
-        self._whole_read_at = float("-inf")
+        self._whole_read_at, self._minutes = float("-inf"), 0
         self.known = Traffic(
             polled_at=None,
             attempts=self._attempts.counts(now),
@@ -86,33 +91,36 @@ class LiveTraffic:
         """How many sums of attempts are known that are not zero."""
         return self._attempts.points
 
-    async def poll(self, now: float) -> None:
+    async def poll(self, now: float, minutes: int = WINDOW_MINUTES) -> None:
         """Read what changed, once.
 
         Args:
             now: seconds since epoch.
+            minutes: so many of the newest are read and known.
         Raises: StoreError: MongoDB did not answer or refused; ``known`` stays as it was.
         """
         before = self.known
-        whole = before.polled_at is None or now - self._whole_read_at >= WHOLE_WINDOW_EVERY_S
-        recent = self._recent_since(now)
-        since = oldest_minute(now) if whole else max(oldest_minute(now), recent)
-        chosen = self._chosen
+        every_s = NARROW_WINDOW_EVERY_S if self._chosen.is_narrow else WHOLE_WINDOW_EVERY_S
+        whole = minutes > self._minutes or now - self._whole_read_at >= every_s
+        recent, oldest = self._recent_since(now), oldest_minute(now, minutes)
+        since = oldest if whole else max(oldest, recent)
         with translated():
-            attempts, failures = await asyncio.gather(
-                self._rows("attempt_rollups", "method", COUNTS, since, chosen.match()),
-                self._rows("failure_rollups", "category", FAILURES, since, chosen.match(*FAILURE_DIMENSIONS)),
-            )
+            attempts, failures = await asyncio.gather(self._attempt_rows(since), self._failure_rows(since))
         if whole:
             self._whole_read_at = now
+        self._minutes = minutes
         versions = self._attempts.version, self._failures.version
+        # Of single attempts what fits no more is not read; a sum that is taken back to nothing is.
+        known = {"whole_from": since} if self._chosen.is_narrow else {}
         # What is filled in for older minutes (a replay, late corrections) did not happen now.
-        self._arrive(self._arrivals, self._attempts, self._attempts.put(attempts, since=recent), 0, now)
-        self._arrive(self._failure_arrivals, self._failures, self._failures.put(failures, since=recent), 1, now)
+        self._arrive(self._arrivals, self._attempts, self._attempts.put(attempts, since=recent, **known), 0, now)
+        self._arrive(
+            self._failure_arrivals, self._failures, self._failures.put(failures, since=recent, **known), 1, now
+        )
         self.known = Traffic(
             polled_at=now,
-            attempts=_laid_out(self._attempts, before.attempts, versions[0], now),
-            failures=_laid_out(self._failures, before.failures, versions[1], now),
+            attempts=_laid_out(self._attempts, before.attempts, versions[0], now, minutes),
+            failures=_laid_out(self._failures, before.failures, versions[1], now, minutes),
             arrivals=self._arrivals.arrivals(),
             failure_arrivals=self._failure_arrivals.arrivals(),
         )
@@ -131,31 +139,45 @@ class LiveTraffic:
         last = self.known.polled_at or now
         return min(now, last) // MINUTE_S * MINUTE_S - MINUTE_S * (RECENT_MINUTES - 1)
 
-    async def _rows(
-        self, collection: str, second: str, counts: Sequence[str], since: float, match: Document
-    ) -> list[Row]:
-        match = {"minute": {"$gte": datetime.fromtimestamp(since, UTC)}} | match
-        reading = read_minute_sums(
-            self._database, collection, match, counts, latencies=counts is COUNTS, query_ms_max=QUERY_MS_MAX
+    async def _attempt_rows(self, since: float) -> list[Row]:
+        reading = read_chosen_sums(
+            self._database,
+            self._chosen,
+            datetime.fromtimestamp(since, UTC),
+            COUNTS,
+            apart=("gateway", "method"),
+            query_ms_max=QUERY_MS_MAX,
         )
-        return [
-            (_epoch_s(names["minute"]), str(names.get("gateway") or OTHER), str(names.get(second) or OTHER), sums)
-            async for names, sums in reading
-        ]
+        return [_row(names, "method", sums) async for names, sums in reading]
+
+    async def _failure_rows(self, since: float) -> list[Row]:
+        start = datetime.fromtimestamp(since, UTC)
+        if self._chosen.is_narrow:
+            chosen = self._chosen.only(*FAILURE_CHOICES)
+            single = read_single_failures(self._database, chosen, start, query_ms_max=QUERY_MS_MAX)
+            return [_row(row, "category", [row["failures"]]) async for row in single]
+        match = {"minute": {"$gte": start}} | self._chosen.match(*FAILURE_DIMENSIONS)
+        reading = read_minute_sums(self._database, "failure_rollups", match, FAILURES, query_ms_max=QUERY_MS_MAX)
+        return [_row(names, "category", sums) async for names, sums in reading]
 
 
-def oldest_minute(now: float) -> float:
-    """The start of the first minute of the window that ends with the running one, seconds since epoch."""
-    return now // MINUTE_S * MINUTE_S - MINUTE_S * (WINDOW_MINUTES - 1)
+def oldest_minute(now: float, minutes: int = WINDOW_MINUTES) -> float:
+    """The start of the first minute of a window that ends with the running one, seconds since epoch."""
+    return now // MINUTE_S * MINUTE_S - MINUTE_S * (minutes - 1)
 
 
-def _laid_out(grid: MinuteGrid, before: MinuteCounts, version: int, now: float) -> MinuteCounts:
-    """The window as an array; the same object as before when neither the sums' version nor the minute changed."""
-    if grid.version == version and before.minutes[-1] == now // MINUTE_S * MINUTE_S:
+def _row(names: Document, second: str, sums: Sequence[int] | Counts) -> Row:
+    return _epoch_s(names["minute"]), str(names.get("gateway") or OTHER), str(names.get(second) or OTHER), sums
+
+
+def _laid_out(grid: MinuteGrid, before: MinuteCounts, version: int, now: float, minutes: int) -> MinuteCounts:
+    """The newest minutes as an array; the same object as before when neither they nor the sums' version changed."""
+    is_same = before.minutes[-1] == now // MINUTE_S * MINUTE_S and len(before.minutes) == minutes
+    if grid.version == version and is_same:
         return before
     counts = grid.counts(now)
     grid.forget(float(counts.minutes[0]))
-    return counts
+    return counts.last(minutes)
 
 
 def _epoch_s(moment: datetime) -> float:

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,10 +25,14 @@ from pymongo import AsyncMongoClient
 
 from storage.database import Database
 from storage.errors import StoreUnavailable
+from storage.read_models import single_attempts
+from storage.read_models.amount_bands import AMOUNT_BANDS
 from storage.read_models.chosen import Chosen
 from storage.read_models.live import CHOICES_MAX, COURSES_EVERY_S, LiveFigures
+from storage.read_models.live_chosen import NarrowFigures
 from storage.read_models.live_courses import COURSE_POINTS_MAX
 from tests.conftest import eventually
+from tests.web_documents import fill
 from web.dashboard.sessions import SESSION_HEADER, VIEWS, embed_path, signed_session_id
 
 ROOT = Path(__file__).parents[2]
@@ -295,6 +300,69 @@ async def test_what_is_chosen_is_followed_apart(database: Database) -> None:
         live.of(Chosen(issuer=("one_more",)))
     held.clear()
     assert live.of(Chosen(issuer=("one_more",))) is not live
+
+
+async def test_a_narrow_choice_is_looked_up_attempt_by_attempt(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its minutes are those of a recount, less often; what is corrected goes; three at a time; the bound is kept."""
+    await fill(database, NOW, attempts=600)
+    clock = Clock(NOW)
+    live = LiveFigures(database, gateways=("alpha", "bravo"), poll_ms=1000, heartbeat_s=2, clock=clock)
+    chosen = live.of(Chosen(country=("IN",), arm=("routing-policy/control",)))
+    assert isinstance(chosen, NarrowFigures)
+    await live.poll_narrow()
+    assert chosen.snapshot.polled_at is None
+    await live.poll()
+    assert chosen.snapshot.polled_at is None
+    await live.poll_narrow()
+    arms = {one["_id"]: one["advice"]["arm"] async for one in database["decisions"].find()}
+    in_country = await database["attempts"].find({"country": "IN"}).to_list()
+    wanted = [one for one in in_country if arms[one["decision_id"]] == "control"]
+    counts = chosen.snapshot.attempts
+    assert counts.values[..., 0].sum() == len(wanted) > 50
+    assert counts.values[..., 2].sum() == sum(one["status"] == "succeeded" for one in wanted)
+    per_minute = {
+        minute: int(n) for minute, n in zip(counts.minutes, counts.values[..., 0].sum(axis=(1, 2)), strict=True) if n
+    }
+    assert per_minute == Counter(one["attempted_at"].replace(second=0, microsecond=0).timestamp() for one in wanted)
+    failures = await database["failures"].count_documents({"country": "IN"})
+    assert chosen.snapshot.failures.values.sum() == failures > 10
+    assert live.snapshot.attempts.values[..., 0].sum() > len(wanted)
+
+    newest = await database["failures"].find_one({"country": "IN"}, sort=[("attempted_at", -1)])
+    assert newest is not None
+    clock.at = max(clock.at, newest["attempted_at"])
+    await database["failures"].update_one({"_id": newest["_id"]}, {"$set": {"withdrawn": True}})
+    clock.at += timedelta(seconds=3)
+    await live.poll_narrow()
+    assert chosen.snapshot.failures.values.sum() == failures
+    clock.at += timedelta(seconds=60)
+    await live.poll()
+    await live.poll_narrow()
+    assert chosen.snapshot.failures.values.sum() == failures - 1
+    assert chosen.stale_since(clock()) is None
+    assert chosen.stale_since(clock() + 30) == clock()
+
+    busiest = sorted(live.snapshot.attempts.values[..., 0].sum(axis=(1, 2)))[-1]
+    monkeypatch.setattr(single_attempts, "WORK_MAX", int(busiest) * 8 * 11)
+    held = [live.of(Chosen(country=(country,))) for country in ("DE", "US")]
+    with pytest.raises(ValueError, match="3 different choices by country"):
+        live.of(Chosen(amount=("0-10",)))
+    assert live.of(Chosen(gateway=("alpha",))) is not live
+    held.clear()
+    amounts = live.of(Chosen(amount=tuple(AMOUNT_BANDS), arm=("routing-policy/control", "routing-policy/adaptive")))
+    await live.poll_narrow()
+    assert 2 <= amounts.reach < 60
+    np.testing.assert_array_equal(
+        amounts.snapshot.attempts.values.sum(axis=(1, 2)),
+        live.snapshot.attempts.last(amounts.reach).values.sum(axis=(1, 2)),
+    )
+    clock.at += timedelta(seconds=5)
+    monkeypatch.setattr(single_attempts, "WORK_MAX", 1)
+    too_many = live.of(Chosen(amount=("0-10",)))
+    await live.poll_narrow()
+    assert (too_many.reach, too_many.snapshot.polled_at) == (0, None)
 
 
 async def test_facts_are_read(database: Database) -> None:

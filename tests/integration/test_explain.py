@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
+from storage.read_models.chosen import Chosen
 from storage.read_models.live import LiveFigures
 from tests.integration.test_web import Web, database_of, operator, stranger  # noqa: F401  fixtures
 from tests.web_documents import STORY, fill
@@ -20,9 +21,14 @@ MORE: Final = (
     "/payments?status=failed",
     "/payments?gateway=bravo&method=card&issuer=harbour_bank&currency=INR&amount_min=1&since=now-2h&until=now",
     "/payments?customer_id=cus_1",
+    "/trends?range=1h&country=IN&amount=10-50&arm=routing-policy/control",
+    "/trends?range=7d&country=IN&compare=0",
+    "/?country=IN&amount=10-50&arm=routing-policy/control",
+    "/failures?country=IN&amount=10-50",
     "/policies?policy=uniform&days=1",
     "/payments?q=" + STORY,
     "/payments/" + STORY,
+    "/api/v1/trends?range=24h&country=IN&by=issuer&arm=routing-policy/adaptive",
     "/api/v1/payments?status=failed",
 )
 
@@ -39,8 +45,11 @@ async def test_no_page_and_no_resource_scans_a_collection(operator: Web) -> None
         assert answer.status == 200, (address, answer.status)
         await answer.read()
     live = LiveFigures(database, gateways=["alpha"], poll_ms=250, heartbeat_s=2, clock=time.time)
+    narrow = live.of(Chosen(country=("IN",), amount=("200-1000",), arm=("routing-policy/control",)))
     await live.poll()
     await live.poll()
+    await live.poll_narrow()
+    assert narrow.snapshot.attempts.values.any()
     await database.command("profile", 0)
     seen: dict[str, int] = {}
     scans = []

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import msgspec
+import pytest
+
+from storage.database import Database
+from storage.read_models import single_attempts
+from storage.read_models.amount_bands import AMOUNT_BANDS
+from storage.read_models.choices_seen import ChoicesSeen
 from storage.read_models.history import HistoryQuery, read_history
 from storage.read_models.history_cube import HistoryCube, read_steps, step_of
 from storage.read_models.replay import read_moment
@@ -58,6 +67,115 @@ async def test_the_time_before_is_compared(operator: Web) -> None:  # noqa: F811
     assert all(query.since <= point.at < query.until for point in history.before_points)
 
 
+async def recounted(database: Database, since: datetime, until: datetime, arm: str, **fields: Any) -> list[Any]:
+    """The attempts of an arm with such fields, looked up one by one."""
+    found = []
+    async for attempt in database["attempts"].find({"attempted_at": {"$gte": since, "$lt": until}}):
+        decision = await database["decisions"].find_one({"_id": attempt["decision_id"]})
+        assert decision is not None
+        is_there = f"{decision['advice']['experiment']}/{decision['advice']['arm']}" == arm
+        if is_there and all(attempt.get(name) == value for name, value in fields.items()):
+            found.append(attempt)
+    return found
+
+
+async def test_country_and_arm_give_the_figures_of_a_recount(operator: Web) -> None:  # noqa: F811
+    """What only single attempts tell has the same figures, lines and time before as what the sums tell."""
+    database = database_of(operator)
+    await fill(database, NOW, attempts=500)
+    arm = "routing-policy/adaptive"
+    middle = NOW.replace(second=0, microsecond=0) - timedelta(minutes=14)
+    query = HistoryQuery(
+        since=middle, until=middle + timedelta(minutes=16), by="gateway", country=("IN",), currency=("INR",), arm=(arm,)
+    )
+    history = await read_history(database, HistoryCube(database), query)
+    wanted = await recounted(database, query.since, query.until, arm, country="IN", currency="INR")
+    settled = [one for one in wanted if one["status"] in ("succeeded", "failed", "reversed")]
+    total = history.total
+    assert total.attempts == len(wanted) > 30
+    assert (total.authorization.settled, total.authorization.succeeded) == (
+        len(settled),
+        sum(one["status"] == "succeeded" for one in settled),
+    )
+    assert total.amount_minor == sum(one["amount_minor"] for one in wanted)
+    assert {line.name: line.total.attempts for line in history.lines} == Counter(one["gateway"] for one in wanted)
+    assert {point.at: point.figures.attempts for point in history.total_points} == Counter(
+        one["attempted_at"].replace(second=0, microsecond=0) for one in wanted
+    )
+    before = await recounted(
+        database, query.since - timedelta(minutes=16), query.since, arm, country="IN", currency="INR"
+    )
+    assert history.before.attempts == len(before) > 10
+    alone = await read_history(database, HistoryCube(database), msgspec.structs.replace(query, compare=False))
+    assert (alone.total, alone.before.attempts) == (total, 0)
+
+
+async def test_all_amounts_together_are_what_the_sums_hold(operator: Web) -> None:  # noqa: F811
+    """Over minutes, and over steps that begin anywhere, every figure but the names is that of the sums."""
+    database = database_of(operator)
+    await fill(database, NOW, attempts=300)
+    until = step_of(NOW) + timedelta(minutes=10)
+    cube = HistoryCube(database, lambda: NOW)
+    await cube._read_all()
+    for length in (timedelta(hours=1), timedelta(hours=24)):
+        query = HistoryQuery(since=until - length, until=until, by="currency")
+        summed = await read_history(database, cube, query)
+        single = await read_history(database, cube, msgspec.structs.replace(query, amount=tuple(AMOUNT_BANDS)))
+        apart = {"names": {}, "known_from": None}
+        assert msgspec.structs.replace(single, **apart) == msgspec.structs.replace(summed, **apart)
+        assert single.total.attempts > 0
+    days = HistoryQuery(since=until - timedelta(days=3, minutes=20), until=until, by="all", country=("IN",))
+    history = await read_history(database, cube, days)
+    assert history.step_s == 3_600
+    assert history.total.attempts == await database["attempts"].count_documents({"country": "IN"})
+    assert all(days.since <= point.at < days.until for point in history.total_points)
+
+
+async def test_too_many_attempts_are_told_and_not_counted(
+    operator: Web,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond the bounds page, CSV and interface say what to do, and show no figure; without the filter they do."""
+    database = database_of(operator)
+    await fill(database, NOW, attempts=120)
+    monkeypatch.setattr(single_attempts, "ATTEMPTS_MAX", 100)
+    for path in ("/trends?country=IN", "/trends.csv?country=IN", "/?country=IN", "/api/v1/overview?country=IN"):
+        answer = await operator.get(path)
+        text = await answer.text()
+        assert (answer.status, "more than 100 attempts in this range" in text) == (400, True), path
+        assert 'class="big' not in text, path
+    assert "take out" in await (await operator.get("/trends?country=IN")).text()
+    assert (await operator.get("/trends?range=1h")).status == 200
+    monkeypatch.setattr(single_attempts, "ATTEMPTS_MAX", 300)
+    monkeypatch.setattr(single_attempts, "WORK_MAX", 121 + 3 * 40)
+    for address, fits in (("country=DE", True), ("country=IN", True), ("country=IN&arm=routing-policy/control", False)):
+        text = await (await operator.get(f"/trends?compare=0&{address}")).text()
+        assert ("attempts in this range that may fit" not in text) is fits, address
+
+
+async def test_new_choices_are_offered_and_kept_in_the_address(operator: Web) -> None:  # noqa: F811
+    """Countries and arms that there are can be chosen, a link shows them chosen, and bad ones are told."""
+    database = database_of(operator)
+    await fill(database, NOW, attempts=100)
+    seen = ChoicesSeen(database)
+    await seen.look(NOW)
+    assert seen.names["country"] == ["DE", "IN", "US"]
+    assert {"routing-policy/control", "routing-policy/adaptive"} <= set(seen.names["arm"])
+    await seen.look(NOW + timedelta(hours=23))
+    await database["attempts"].delete_many({"country": "US"})
+    await seen.look(NOW + timedelta(hours=47))
+    assert seen.names["country"] == ["DE", "IN"]
+    address = "range=1h&country=IN&amount=200-1000&amount=1000-up&arm=routing-policy%2Fcontrol"
+    shown = await (await operator.get(f"/trends?{address}")).text()
+    assert shown.count('class="unseen">take out') == 4
+    for name, value in (("country", "IN"), ("amount", "1000-up"), ("arm", "routing-policy/control")):
+        assert f'<input type="hidden" name="{name}" value="{value}">' in shown
+    assert "arm=routing-policy%2Fcontrol" in shown
+    for bad in ("country=india", "country=%24ne", "amount=5-6", "arm=control"):
+        answer = await operator.get(f"/trends?{bad}")
+        assert (answer.status, "The last hour is shown" in await answer.text()) == (400, True), bad
+
+
 async def test_page_and_csv_follow_the_address(operator: Web) -> None:  # noqa: F811
     """Filters become chips, times in the address are kept, the CSV holds the same sums, bad ones are told."""
     await fill(database_of(operator), NOW, attempts=300, text=HOSTILE)
@@ -70,7 +188,16 @@ async def test_page_and_csv_follow_the_address(operator: Web) -> None:  # noqa: 
     rows = list(csv.DictReader(io.StringIO(text)))
     total = sum(int(row["attempts"]) for row in rows if row["gateway"] == "total")
     assert total == sum(int(row["attempts"]) for row in rows if row["gateway"] != "total") > 0
-    for bad in ("range=2y", "from=yesterday", "from=now-30d", "by=colour", "from=now&to=now-1h", f"gateway={'x' * 61}"):
+    for bad in (
+        "range=2y",
+        "from=yesterday",
+        "from=now-99999w",
+        "from=0001-01-01T00:00%2B14:00",
+        "from=now-30d",
+        "by=colour",
+        "from=now&to=now-1h",
+        f"gateway={'x' * 61}",
+    ):
         answer = await operator.get(f"/trends?{bad}")
         assert (answer.status, "The last hour is shown" in await answer.text()) == (400, True), bad
         assert (await operator.get(f"/trends.csv?{bad}")).status == 400

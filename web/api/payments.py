@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from messaging.contracts import AttemptStatus
 from storage.read_models.attempts import AttemptFilter, StoredAttempt, Story, read_latest, read_story
+from web.api.choices import CountryCode
 from web.api.operation import Call, Operation, Params, Problem
 from web.api.pages import Page, PageParams, decoded, paged
 
@@ -28,7 +29,7 @@ class PaymentsParams(PageParams, frozen=True, kw_only=True):
     method: Word | None = None
     issuer: Word | None = None
     network: Word | None = None
-    country: Word | None = None
+    country: CountryCode | None = None
     currency: Word | None = None
     failure_code: Annotated[str, Meta(min_length=1, max_length=80)] | None = None
     order_id: AnyId | None = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 
 from storage.read_models.chosen import Chosen
 from storage.read_models.experiments import Experiments
@@ -15,8 +14,8 @@ from storage.read_models.gateways import Overview
 from storage.read_models.routing import Routing
 from storage.read_models.routing_hindsight import RoutingHindsight
 from storage.read_models.success_cost import SuccessCost
+from web.api.choices import ArmName, Band, CountryCode, Name
 from web.api.operation import Call, Operation, Params
-from web.choosing import NAME_CHARS_MAX
 from web.keys import HINDSIGHT
 from web.pages.reading import (
     SystemHealth,
@@ -28,8 +27,6 @@ from web.pages.reading import (
     routing_of,
     success_cost_of,
 )
-
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 
 
 def _chosen(params: Params) -> Chosen:
@@ -44,6 +41,9 @@ class OverviewParams(Params, frozen=True, kw_only=True):
     method: Name | None = None
     issuer: Name | None = None
     currency: Name | None = None
+    country: CountryCode | None = None
+    amount: Band | None = None
+    arm: ArmName | None = None
 
 
 async def overview(call: Call, params: OverviewParams) -> Overview:
@@ -56,6 +56,8 @@ class FailuresParams(Params, frozen=True, kw_only=True):
 
     gateway: Name | None = None
     currency: Name | None = None
+    country: CountryCode | None = None
+    amount: Band | None = None
 
 
 async def failures(call: Call, params: FailuresParams) -> Failures:

@@ -22,6 +22,7 @@ from web.api import (
     routing_override,
     shoppers,
     standing,
+    trends,
 )
 from web.api.openapi import openapi_document
 from web.api.operation import Operation
@@ -29,6 +30,7 @@ from web.api.serving import served
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *standing.OPERATIONS,
+    *trends.OPERATIONS,
     *payments.OPERATIONS,
     *failure_codes.OPERATIONS,
     *failure_insight.OPERATIONS,

@@ -45,21 +45,22 @@ async def serve(settings: Settings) -> int:
     audience = Audience()
     server = make_server(live, marks, audience, settings.dashboard, origins)
     polling = asyncio.create_task(live.run(audience.tell))
+    narrow = asyncio.create_task(live.run_narrow())
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     server.start()
     log.info("dashboard started", host=settings.dashboard.host, port=server.port, origins=origins)
     waiting = asyncio.create_task(stopping.wait())
-    await asyncio.wait({polling, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    crashed = polling.done()
-    await end(polling, waiting)
-    if crashed:
-        log.error("the poller ended by itself", exc_info=polling.exception())
+    await asyncio.wait({polling, narrow, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    crashed = [task for task in (polling, narrow) if task.done()]
+    await end(polling, narrow, waiting)
+    for task in crashed:
+        log.error("the poller ended by itself", exc_info=task.exception())
     server.stop()
     await close(database)
     log.info("dashboard stopped")
-    return int(crashed)
+    return int(bool(crashed))
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from bokeh.models.css import InlineStyleSheet
 from bokeh.models.widgets.markups import Div
 
 from storage.read_models.live import LiveFigures, LiveSnapshot
+from storage.read_models.live_chosen import NARROW_EVERY_S
 from storage.read_models.live_series import WINDOW_MINUTES, MinuteCounts
 from web.dashboard.appearance import FONT, LIGHT, Look, Marks
 from web.dashboard.asked import asked_of
@@ -66,9 +67,14 @@ class Audience:
 
 
 class Figures(Protocol):
-    """What a page draws from: everything, or what was chosen."""
+    """What a page draws from: everything, or what was chosen.
+
+    ``is_narrow``: single attempts are looked up for it. ``reach``: minutes that are known, 0: too many attempts.
+    """
 
     snapshot: LiveSnapshot
+    is_narrow: bool
+    reach: int
 
     def stale_since(self, now: float) -> float | None:
         """Since when the store did not answer; None: it does."""
@@ -113,7 +119,7 @@ class LivePage:
         self, document: Document, panels: Sequence[Panel], live: Figures, look: Look, minutes: int = WINDOW_MINUTES
     ) -> None:
         self._document, self._panels, self._live = document, panels, live
-        self._window = Window(minutes)
+        self._minutes, self._window = minutes, Window(minutes)
         self._is_waiting = False
         css = InlineStyleSheet(css=stylesheet(look))
         self.status = Div(name="status", text="", margin=0, sizing_mode="stretch_width", stylesheets=[css])
@@ -142,7 +148,7 @@ class LivePage:
         try:
             # Without this, Bokeh walks through the whole document again for every line that is added: seconds.
             with self._document.models.freeze():
-                words = status_words(self._live, now)
+                words = status_words(self._live, now, self._minutes)
                 if words != self.status.text:
                     self.status.text = words
                 snapshot = self._window.of(self._live.snapshot)
@@ -156,15 +162,34 @@ class LivePage:
         self._panels = ()
 
 
-def status_words(live: Figures, now: float) -> str:
-    """How fresh the figures are."""
+def status_words(live: Figures, now: float, minutes: int = WINDOW_MINUTES) -> str:
+    """How fresh the figures are, and how far back they reach.
+
+    Args:
+        now: seconds since epoch.
+        minutes: what the page shows.
+    """
     polled_at = live.snapshot.polled_at
+    if not live.reach:
+        return (
+            '<span class="state bad">▲ nothing is shown</span> <small>there are too many attempts a minute to look up '
+            "country, amount or arm of each; leave these filters out</small>"
+        )
     if polled_at is None:
         return '<span class="state warn">◆ waiting for the first figures</span>'
     stale = live.stale_since(now)
     if stale is not None:
         return f'<span class="state bad">▲ stale since {clock(stale)}</span> <small>the store does not answer</small>'
-    return f'<span class="state good">● live</span> <small>{clock_element(polled_at)}</small>'
+    words = f'<span class="state good">● live</span> <small>{clock_element(polled_at)}</small>'
+    if not live.is_narrow:
+        return words
+    words += f" <small>looked up one by one every {NARROW_EVERY_S:.0f} s</small>"
+    if live.reach >= minutes:
+        return words
+    return (
+        f'{words} <span class="state warn">◆ the newest {live.reach} minutes only</span> '
+        "<small>before, there are too many attempts to look them up</small>"
+    )
 
 
 def clock(at: float) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from aiohttp import web
 
+from config.currencies import minor_digits
 from storage.read_models.attempts import (
     LATEST_MAX,
     STATUSES,
@@ -22,8 +23,9 @@ from storage.read_models.attempts import (
 )
 from web.api.operation import Problem
 from web.api.pages import decoded, paged
+from web.choosing import checked
 from web.keys import DATABASE, GATEWAYS
-from web.rendering import DECIMALS, page
+from web.rendering import page
 from web.time_range import moment
 
 FILTERS: Final = {
@@ -111,6 +113,8 @@ def asked_of(query: Mapping[str, str], now: datetime) -> Asked:
         try:
             if name in ("since", "until"):
                 understood[name] = moment(text, now)
+            elif name == "country":
+                understood[name] = checked(name, text)
             elif name in ("amount_min", "amount_max"):
                 understood[name.replace("amount", "amount_minor")] = _minor(text, given.get("currency", ""))
             else:
@@ -127,7 +131,7 @@ def _minor(text: str, currency: str) -> int:
     (1250, 12)
     """
     try:
-        amount = Decimal(text).scaleb(DECIMALS.get(currency, 2))
+        amount = Decimal(text).scaleb(minor_digits(currency))
         fits = 0 <= amount <= AMOUNT_MINOR_MAX
     except DecimalException:  # no number, not even when compared, or beyond all bounds
         raise ValueError("an amount is written 1250 or 12.50.") from None

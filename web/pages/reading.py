@@ -20,6 +20,7 @@ from storage.read_models.routing import Routing, read_routing
 from storage.read_models.success_cost import SuccessCost, read_success_cost
 from web.keys import CLIENT, DATABASE, GATEWAYS, RECENT, SETTINGS, STARTED_AT, TRENDS
 from web.live_proxy import dashboard_answers
+from web.recent import RecentReads
 
 
 class SystemHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +31,16 @@ class SystemHealth(msgspec.Struct, frozen=True, kw_only=True):
     dashboard_answers: bool
 
 
+def _shared(request: web.Request, chosen: Chosen) -> RecentReads:
+    """For how long viewers share an answer: longer where single attempts are read for it."""
+    return request.app[TRENDS if chosen.is_narrow else RECENT]
+
+
 async def overview_of(request: web.Request, chosen: Chosen = ALL) -> Overview:
     """The whole system at a glance, or what was chosen."""
     database = request.app[DATABASE]
     key = f"overview {chosen.names}"
-    return await request.app[RECENT].get(key, lambda: read_overview(database, datetime.now(UTC), chosen))
+    return await _shared(request, chosen).get(key, lambda: read_overview(database, datetime.now(UTC), chosen))
 
 
 async def standings_of(request: web.Request) -> list[GatewayStanding]:
@@ -47,7 +53,7 @@ async def failures_of(request: web.Request, chosen: Chosen = ALL) -> Failures:
     """Failures by category, all or what was chosen."""
     database = request.app[DATABASE]
     key = f"failures {chosen.names}"
-    return await request.app[RECENT].get(key, lambda: read_failures(database, datetime.now(UTC), chosen))
+    return await _shared(request, chosen).get(key, lambda: read_failures(database, datetime.now(UTC), chosen))
 
 
 async def failure_map_of(request: web.Request) -> FailureMap:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -10,7 +10,9 @@ from aiohttp import web
 
 from config.settings import masked
 from ml.experiments.metrics import METRICS
-from storage.read_models.chosen import DIMENSIONS, FAILURE_DIMENSIONS
+from storage.errors import TooManyAttempts
+from storage.read_models.chosen import CHOICES, FAILURE_CHOICES
+from storage.read_models.measures import WINDOW_MINUTES
 from storage.routing_overrides import override_in_force
 from web.choosing import LIVE_RANGES, LiveChoice, live_choice
 from web.keys import DATABASE, GATEWAYS, HINDSIGHT, HISTORY, SETTINGS
@@ -33,16 +35,16 @@ HINDSIGHT_RANGE: Final = "24h"
 async def overview(request: web.Request) -> web.Response:
     """The system at a glance, or what was chosen of it."""
     choice = live_choice(request.query)
-    context = {"overview": await overview_of(request, choice.chosen)} | _choosing(request, choice, DIMENSIONS)
-    return page(request, "overview.html", context, status=400 if choice.problem else 200)
+    context = await _bounded("overview", overview_of(request, choice.chosen)) | _choosing(request, choice, CHOICES)
+    return page(request, "overview.html", context, status=400 if choice.problem or context["too_many"] else 200)
 
 
 async def failures(request: web.Request) -> web.Response:
     """Why payments fail, and where."""
-    choice = live_choice(request.query, FAILURE_DIMENSIONS)
-    context = {"failures": await failures_of(request, choice.chosen), "map": await failure_map_of(request)}
-    context |= _choosing(request, choice, FAILURE_DIMENSIONS)
-    return page(request, "failures.html", context, status=400 if choice.problem else 200)
+    choice = live_choice(request.query, FAILURE_CHOICES)
+    context = await _bounded("failures", failures_of(request, choice.chosen))
+    context |= {"map": await failure_map_of(request)} | _choosing(request, choice, FAILURE_CHOICES)
+    return page(request, "failures.html", context, status=400 if choice.problem or context["too_many"] else 200)
 
 
 async def routing(request: web.Request) -> web.Response:
@@ -92,11 +94,20 @@ def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
+async def _bounded(name: str, reading: Awaitable[Any]) -> dict[str, Any]:
+    """What was read, by its name; none where there is too much of it, and ``too_many`` says so."""
+    try:
+        return {name: await reading, "too_many": ""}
+    except TooManyAttempts as error:
+        return {name: None, "too_many": str(error)}
+
+
 def _choosing(request: web.Request, choice: LiveChoice, dimensions: Sequence[str]) -> dict[str, Any]:
     """What the bar above live views needs: the choice, and what else can be chosen."""
     known = request.app[HISTORY].names()
     return {
         "choice": choice,
+        "window_minutes": WINDOW_MINUTES,
         "names": {dimension: known[dimension] for dimension in dimensions},
         "live_ranges": [*LIVE_RANGES],
         "long_ranges": [name for name in RANGES if name not in LIVE_RANGES],

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 from aiohttp import web
 
+from storage.errors import TooManyAttempts
 from storage.read_models.annotations import Annotation, read_annotations
 from storage.read_models.chosen import DIMENSIONS
 from storage.read_models.history import By, Figures, History, HistoryQuery, read_history
@@ -31,14 +32,18 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     time: TimeRange
     query: HistoryQuery
-    compare: bool
 
     def parts(self) -> list[tuple[str, str]]:
         """The address again, in one order."""
         time = self.time
         when = [("range", time.name)] if time.name else [("from", time.asked_from), ("to", time.asked_to)]
         named = self.query.names
-        return [*((k, v) for k, v in when if v), ("by", self.query.by), ("compare", str(int(self.compare))), *named]
+        return [
+            *((k, v) for k, v in when if v),
+            ("by", self.query.by),
+            ("compare", str(int(self.query.compare))),
+            *named,
+        ]
 
     def address(self, *, without: tuple[str, str] | None = None, **changes: str) -> str:
         """The query string with some parts changed, or one taken out."""
@@ -61,8 +66,9 @@ def asked_of(query: Mapping[str, str], now: datetime) -> Asked:
     kind: By = by  # type: ignore[assignment]
     return Asked(
         time=time,
-        query=HistoryQuery(since=time.since, until=time.until, by=kind, **chosen),
-        compare=query.get("compare", "1") != "0",
+        query=HistoryQuery(
+            since=time.since, until=time.until, by=kind, compare=query.get("compare", "1") != "0", **chosen
+        ),
     )
 
 
@@ -74,12 +80,15 @@ async def trends(request: web.Request) -> web.Response:
         asked = asked_of(request.query, now)
     except ValueError as error:
         problem, asked = str(error), asked_of({}, now)
-    history, annotations = await _read(request, asked)
-    context = {
+    context: dict[str, Any] = {"history": None, "names": request.app[HISTORY].names()}
+    try:
+        history, annotations = await read_trends(request, asked)
+        context = {"history": history, "names": history.names, "annotations": annotations}
+        context["charts"] = charts(history, annotations, asked)
+    except TooManyAttempts as error:
+        problem = str(error)
+    context |= {
         "asked": asked,
-        "history": history,
-        "annotations": annotations,
-        "charts": charts(history, annotations, asked),
         "ranges": RANGES,
         "bys": BYS,
         "problem": problem,
@@ -94,7 +103,7 @@ async def trends_csv(request: web.Request) -> web.Response:
         asked = asked_of(request.query, datetime.now(UTC))
     except ValueError:
         raise web.HTTPBadRequest from None
-    history, _ = await _read(request, asked)
+    history, _ = await read_trends(request, asked)
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["at", asked.query.by, *_columns(history.total)])
@@ -108,7 +117,7 @@ async def trends_csv(request: web.Request) -> web.Response:
 def charts(history: History, annotations: list[Annotation], asked: Asked) -> list[Chart]:
     """Rate, volume and latency over the range."""
     lines = named(history.lines) or [("all", 0, history.total_points)]
-    before = [("before", -1, history.before_points)] if asked.compare else []
+    before = [("before", -1, history.before_points)] if asked.query.compare else []
     since, until, step_s = history.since, history.until, history.step_s
     width = "an hour" if step_s >= 3_600 else f"{step_s // 60} min"
     compared = "; dotted: the time before, all together" if before else ""
@@ -161,7 +170,12 @@ def _known_band(figures: Figures) -> tuple[float | None, float | None]:
     return (rate.low, rate.high) if rate.settled >= SETTLED_MIN else (None, None)
 
 
-async def _read(request: web.Request, asked: Asked) -> tuple[History, list[Annotation]]:
+async def read_trends(request: web.Request, asked: Asked) -> tuple[History, list[Annotation]]:
+    """The figures of an address and what happened meanwhile, shared for a moment between all who ask.
+
+    Raises: TooManyAttempts: of what is chosen only single attempts tell, and there are more than can be read.
+    """
+
     async def read() -> tuple[History, list[Annotation]]:
         database, query = request.app[DATABASE], asked.query
         history = await read_history(database, request.app[HISTORY], query)

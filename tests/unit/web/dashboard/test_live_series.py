@@ -8,8 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from storage.read_models.live_chosen import minutes_within
 from storage.read_models.live_facts import AnomalySpan, Worker, WorkerBeat, lag_of, pace_of, paced, read_facts
-from storage.read_models.live_series import NAMES_MAX, OTHER, MinuteGrid, ReadingRing, minutes_until, summed
+from storage.read_models.live_series import (
+    NAMES_MAX,
+    OTHER,
+    MinuteCounts,
+    MinuteGrid,
+    ReadingRing,
+    minutes_until,
+    summed,
+)
 
 NOW = 1_700_000_030.0
 MINUTE = NOW // 60 * 60
@@ -40,6 +49,45 @@ def test_history_that_is_filled_in_does_not_arrive_now() -> None:
     assert changes["alpha", "card"].tolist() == [5]
     assert grid.counts(NOW).values.sum() == 905
     assert grid.version == 2
+
+
+def test_what_is_not_read_again_is_not_there_any_more() -> None:
+    """Where rows hold everything, a missing sum is nothing, and that is a change; older minutes stay as they were."""
+    grid = MinuteGrid(1)
+    grid.put([(MINUTE, "alpha", "card", (5,)), (MINUTE, "alpha", "upi", (1,)), (MINUTE - 60, "alpha", "card", (7,))])
+    changes = grid.put([(MINUTE, "alpha", "upi", (2,))], whole_from=MINUTE)
+    assert {names: change.tolist() for names, change in changes.items()} == {
+        ("alpha", "card"): [-5],
+        ("alpha", "upi"): [1],
+    }
+    assert grid.counts(NOW).values.sum() == 9
+    assert grid.put([(MINUTE, "alpha", "upi", (2,))], whole_from=MINUTE) == {}
+
+
+def counts_of(per_minute: list[int]) -> MinuteCounts:
+    """The newest minutes with so many attempts, oldest first; none before."""
+    grid = MinuteGrid(1)
+    grid.put([(MINUTE - 60 * place, "alpha", "card", (n,)) for place, n in enumerate(reversed(per_minute))])
+    return grid.counts(NOW)
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "attempts_max", "minutes"),
+    [
+        ([], 10, 60),
+        ([4, 4, 4], 12, 60),
+        ([4, 4, 4], 11, 2),
+        ([4, 4, 1], 11, 2),
+        ([9, 4, 1], 8, 2),
+        ([9, 4, 1], 7, 0),
+        ([20, 20], 30, 0),
+    ],
+)
+def test_a_narrow_choice_reaches_as_far_as_can_be_looked_up(
+    per_minute: list[int], attempts_max: int, minutes: int
+) -> None:
+    """Whole minutes only, the running one taken as full; without a whole one there is nothing."""
+    assert minutes_within(counts_of(per_minute), attempts_max) == minutes
 
 
 def test_a_correction_is_a_negative_change() -> None:

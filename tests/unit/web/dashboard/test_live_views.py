@@ -21,7 +21,7 @@ from storage.read_models.live import LiveSnapshot
 from storage.read_models.live_arrivals import ArrivalRing
 from storage.read_models.live_courses import ExperimentCourse
 from storage.read_models.live_facts import AdviceCount, AnomalySpan, ExperimentStanding, Worker, WorkerBeat
-from storage.read_models.live_series import MinuteGrid, ReadingRing
+from storage.read_models.live_series import WINDOW_MINUTES, MinuteGrid, ReadingRing
 from storage.read_models.live_traffic import COUNTS
 from storage.read_models.measures import LATENCY_BUCKETS
 from web.dashboard.appearance import DARK, LIGHT, LOOKS, Look
@@ -143,7 +143,7 @@ def course(name: str, settles_at: float = 0.02, points: int = 30) -> ExperimentC
 
 def figures(snapshot: LiveSnapshot) -> Any:
     """What stands in for the poller: a snapshot, and since when it is stale."""
-    return SimpleNamespace(snapshot=snapshot, stale_since=lambda now: None)
+    return SimpleNamespace(snapshot=snapshot, stale_since=lambda now: None, is_narrow=False, reach=WINDOW_MINUTES)
 
 
 def page_of(view: str, look: Look, live: Any) -> tuple[Document, LivePage]:
@@ -331,6 +331,29 @@ def test_status_says_live_or_stale() -> None:
     assert "live" in status_words(live, NOW)
     live.stale_since = lambda now: 0.0
     assert "stale since 00:00:00 UTC" in status_words(live, NOW)
+
+
+def test_status_says_how_far_a_narrow_choice_reaches() -> None:
+    """Single attempts are looked up less often, and not always as far back as the page shows; not at all is told."""
+    live = figures(filled_snapshot())
+    assert "one by one" not in status_words(live, NOW)
+    live.is_narrow, live.reach = True, 23
+    assert "every 5 s" in status_words(live, NOW, 15)
+    assert "newest" not in status_words(live, NOW, 15)
+    assert "the newest 23 minutes only" in status_words(live, NOW, 60)
+    live.reach = 0
+    assert "nothing is shown" in status_words(live, NOW)
+    assert "live" not in status_words(live, NOW)
+
+
+def test_fewer_minutes_than_asked_for_are_drawn() -> None:
+    """Every view draws the minutes that are known; none before them."""
+    snapshot = filled_snapshot()
+    few = msgspec.structs.replace(snapshot, attempts=snapshot.attempts.last(3), failures=snapshot.failures.last(3))
+    for view in ("overview", "failures"):
+        document, _ = page_of(view, LIGHT, figures(few))
+        minutes = next(root for root in document.roots if root.name == "minutes")
+        assert minutes.x_range.start >= 1000 * (MINUTE - 120)
 
 
 def test_ranges_follow_the_data() -> None:
