@@ -267,6 +267,7 @@ class RouterAdvisor:
         pauses: Iterable[GatewayPause] = (),
         override: RoutingOverride | None = None,
         reliability: Reliability | None = None,
+        newest: Iterable[RecordedAttempt] = (),
     ) -> None:
         """Replace everything learned by what the store holds.
 
@@ -281,8 +282,12 @@ class RouterAdvisor:
             pauses: of gateways, those that are not over.
             override: of the routing; None: none holds.
             reliability: the model in force; its rates are what learners begin with. None: none is.
+            newest: the newest attempts, oldest first: which gateways fail together.
         """
         self._reliability = reliability
+        self._seconds = SecondAttempts()
+        for attempt in newest:
+            self._seconds.learn(attempt)
         self._learners = self._fresh_learners()
         self._paused = PausedGateways(pauses)
         if allocation is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -27,11 +28,15 @@ from storage.anomalies import open_anomalies
 from storage.database import Database, Document
 from storage.experiments import last_allocation
 from storage.gateway_pauses import pauses_not_over
+from storage.read_models.newest_attempts import read_newest_attempts
 from storage.rollups import count_first_attempts, read_minutes
 from storage.routing_overrides import override_in_force
 from storage.routing_rules import keep_rules, last_rules
 
 log = structlog.get_logger(__name__)
+
+NEWEST_ATTEMPTS: Final = 20_000
+"""Attempts read at the start: their retries say which gateways fail together. More would make the start slow."""
 
 
 def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Responder:
@@ -102,7 +107,8 @@ class _Upkeep:
         ]
         anomalies, allocation = await open_anomalies(self._database), await last_allocation(self._database)
         pauses, override = await pauses_not_over(self._database, now), await override_in_force(self._database, now)
-        self._advisor.warm_start(minutes, anomalies, allocation, now, pauses, override, self._serving.model)
+        newest = await read_newest_attempts(self._database, NEWEST_ATTEMPTS)
+        self._advisor.warm_start(minutes, anomalies, allocation, now, pauses, override, self._serving.model, newest)
         await self._put_rules_in_force()
 
     async def refresh(self) -> None:

@@ -18,10 +18,12 @@ from messaging.contracts import RouteRequested, RoutingOverride
 from messaging.errors import MessageMalformed
 from storage.audit import audit_entry
 from storage.database import Database
+from storage.read_models.newest_attempts import read_newest_attempts
 from storage.routing_overrides import record_override
 from tests.conftest import eventually
 from tests.factories import report, request
 from tests.integration.line import head_of_line, opened, running, say
+from tests.web_documents import fill
 
 
 @asynccontextmanager
@@ -197,3 +199,14 @@ async def test_a_router_that_restarts_while_its_rules_have_a_mistake_keeps_the_l
     rules.write_text("rules:\n  - {name: 2026-13-45, order: [echo]}\n")
     async with routed(changed, "router_advisor") as (client, _):
         assert (await client.route(fresh(2), timeout_ms=1_000)).gateways[0] == "echo"
+
+
+async def test_the_newest_attempts_come_oldest_first(settings: Settings) -> None:
+    """As many as are wanted, in the order in which they were made."""
+    async with opened(settings) as database:
+        await fill(database, datetime.now(UTC))
+        every = await read_newest_attempts(database, 100_000)
+        assert len(every) == await database["attempts"].count_documents({})
+        moments = [attempt.attempted_at for attempt in every]
+        assert moments == sorted(moments)
+        assert [each.attempted_at for each in await read_newest_attempts(database, 7)] == moments[-7:]

@@ -600,6 +600,18 @@ def test_the_fallback_is_chosen_for_the_case_that_the_first_one_fails() -> None:
     assert sum(retry.ranking[0].gateway == "delta" for retry in retries) >= 36
 
 
+def test_a_router_that_starts_knows_which_gateways_fail_together() -> None:
+    """From the newest attempts in the store, as one that heard them; another start adds nothing."""
+    heard, started = knowing(advisor()), advisor()
+    tries = [*second_tries("alpha", "bravo", 20, 180, 10_000), *second_tries("charlie", "bravo", 120, 80, 30_000)]
+    tell(heard, batch(tries, "after_1"))
+    for _ in range(2):
+        started.warm_start([], [], None, NOW, newest=tries)
+    shifts = [worker._seconds.fallbacks.shift("alpha", "bravo") for worker in (heard, started)]
+    assert shifts[0] < -1
+    assert shifts[1] == pytest.approx(shifts[0])
+
+
 def test_a_correction_takes_a_second_try_back() -> None:
     """A second attempt that turned out well counts as that, once."""
     worker = knowing(advisor())
