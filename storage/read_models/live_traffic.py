@@ -33,6 +33,7 @@ COUNTS: Final = ("attempts", "pending", "succeeded", "failed", "abandoned", "rev
 LATENCY_COLUMN: Final = len(COUNTS)
 FAILURES: Final = ("failures",)
 
+HOUR_S: Final = WINDOW_MINUTES * MINUTE_S
 RECENT_MINUTES: Final = 4
 """Minutes read at every poll. Older sums change rarely (late corrections), so they are read again now and then."""
 
@@ -46,11 +47,13 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     ``polled_at``: seconds since epoch; None before the first poll.
     ``attempts``: columns ``COUNTS`` then the latency buckets, first gateway, second method.
     ``failures``: column ``FAILURES``, first gateway, second category.
+    ``attempts_before``: ``attempts`` of the hour before, at the same times; without corrections that came later.
     ``arrivals`` and ``failure_arrivals``: the same columns as they came in, per gateway and per category.
     """
 
     polled_at: float | None
     attempts: MinuteCounts
+    attempts_before: MinuteCounts
     failures: MinuteCounts
     arrivals: Arrivals
     failure_arrivals: Arrivals
@@ -76,6 +79,7 @@ class LiveTraffic:
         self.known = Traffic(
             polled_at=None,
             attempts=self._attempts.counts(now),
+            attempts_before=_hour_before(self._attempts, now),
             failures=self._failures.counts(now),
             arrivals=self._arrivals.arrivals(),
             failure_arrivals=self._failure_arrivals.arrivals(),
@@ -97,10 +101,13 @@ class LiveTraffic:
         whole = before.polled_at is None or now - self._whole_read_at >= WHOLE_WINDOW_EVERY_S
         recent = self._recent_since(now)
         since = oldest_minute(now) if whole else max(oldest_minute(now), recent)
+        # The hour before is read once; from then on it is made of the minutes that leave the window.
+        unknown = before.polled_at is None or before.polled_at < oldest_minute(now)
+        attempts_since = since - HOUR_S if unknown else since
         chosen = self._chosen
         with translated():
             attempts, failures = await asyncio.gather(
-                self._rows("attempt_rollups", "method", COUNTS, since, chosen.match()),
+                self._rows("attempt_rollups", "method", COUNTS, attempts_since, chosen.match()),
                 self._rows("failure_rollups", "category", FAILURES, since, chosen.match(*FAILURE_DIMENSIONS)),
             )
         if whole:
@@ -109,9 +116,11 @@ class LiveTraffic:
         # What is filled in for older minutes (a replay, late corrections) did not happen now.
         self._arrive(self._arrivals, self._attempts, self._attempts.put(attempts, since=recent), 0, now)
         self._arrive(self._failure_arrivals, self._failures, self._failures.put(failures, since=recent), 1, now)
+        in_step = not unknown and before.attempts.minutes[-1] == now // MINUTE_S * MINUTE_S
         self.known = Traffic(
             polled_at=now,
             attempts=_laid_out(self._attempts, before.attempts, versions[0], now),
+            attempts_before=before.attempts_before if in_step else _hour_before(self._attempts, now),
             failures=_laid_out(self._failures, before.failures, versions[1], now),
             arrivals=self._arrivals.arrivals(),
             failure_arrivals=self._failure_arrivals.arrivals(),
@@ -149,12 +158,16 @@ def oldest_minute(now: float) -> float:
     return now // MINUTE_S * MINUTE_S - MINUTE_S * (WINDOW_MINUTES - 1)
 
 
+def _hour_before(grid: MinuteGrid, now: float) -> MinuteCounts:
+    return grid.counts(now, 2 * WINDOW_MINUTES).before(WINDOW_MINUTES)
+
+
 def _laid_out(grid: MinuteGrid, before: MinuteCounts, version: int, now: float) -> MinuteCounts:
     """The window as an array; the same object as before when neither the sums' version nor the minute changed."""
     if grid.version == version and before.minutes[-1] == now // MINUTE_S * MINUTE_S:
         return before
     counts = grid.counts(now)
-    grid.forget(float(counts.minutes[0]))
+    grid.forget(float(counts.minutes[0]) - HOUR_S)
     return counts
 
 

@@ -265,6 +265,40 @@ async def test_slots_are_added_up_and_corrections_followed(database: Database) -
     assert live.snapshot.attempts is before
 
 
+async def test_the_hour_before_is_read_once_and_then_made_of_what_leaves_the_window(database: Database) -> None:
+    """It stands at the times of the hour it is compared with; minute by minute it follows without being read again."""
+    clock = Clock(NOW)
+    rollups = database["attempt_rollups"]
+    ago = {
+        minutes: rollup(MINUTE - timedelta(minutes=minutes), "alpha", 10 + minutes, 10) for minutes in (0, 59, 60, 120)
+    }
+    await rollups.insert_many([*ago.values(), rollup(MINUTE - timedelta(minutes=60), "bravo", 1, 1)])
+    live = LiveFigures(database, gateways=("alpha", "bravo"), poll_ms=1000, heartbeat_s=2, clock=clock)
+    chosen = live.of(Chosen(gateway=("bravo",)))
+    await live.poll()
+
+    def before(figures: Any) -> dict[tuple[int, str], int]:
+        counts = figures.snapshot.attempts_before
+        np.testing.assert_array_equal(counts.minutes, figures.snapshot.attempts.minutes)
+        values = counts.values[..., 0].sum(axis=2)
+        return {(int(row) - 59, counts.first[column]): int(values[row, column]) for row, column in np.argwhere(values)}
+
+    assert before(live) == {(0, "alpha"): 70, (0, "bravo"): 1}, "120 minutes ago is before the hour before"
+    assert before(chosen) == {(0, "bravo"): 1}
+    known = live.snapshot.attempts_before
+    await rollups.update_many({"minute": MINUTE - timedelta(minutes=60)}, {"$inc": {"attempts": 500}})
+    clock.at += timedelta(seconds=29)
+    await live.poll()
+    assert live.snapshot.attempts_before is known
+    clock.at += timedelta(seconds=1)
+    await live.poll()
+    assert before(live) == {(-1, "alpha"): 70, (-1, "bravo"): 1, (0, "alpha"): 69}
+    await rollups.insert_one(rollup(MINUTE + timedelta(minutes=5), "alpha", 7, 7))
+    clock.at += timedelta(minutes=90)
+    await live.poll()
+    assert before(live) == {(-31, "alpha"): 10, (-26, "alpha"): 7}, "polls were missed for longer than the window"
+
+
 async def test_what_is_chosen_is_followed_apart(database: Database) -> None:
     """A choice has its own traffic and everybody's facts, is shared, let go with its last viewer, and bounded."""
     clock = Clock(NOW)

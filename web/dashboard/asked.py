@@ -17,6 +17,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     look: Look = LIGHT
     minutes: int = LIVE_RANGES[LIVE_RANGE]
     chosen: Chosen = ALL
+    compare: bool = False
 
 
 def asked_of(arguments: Mapping[str, Sequence[bytes]]) -> Asked:
@@ -36,4 +37,5 @@ def asked_of(arguments: Mapping[str, Sequence[bytes]]) -> Asked:
         look=LOOKS.get(theme, LIGHT),
         minutes=LIVE_RANGES.get(span, LIVE_RANGES[LIVE_RANGE]),
         chosen=chosen_of(said),
+        compare=said("compare")[:1] == ["1"],
     )

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
-
-import msgspec
-from bokeh.models.ui.ui_element import UIElement
+from typing import Final
 
 from storage.read_models.live import LiveSnapshot
 from storage.read_models.live_arrivals import ARRIVALS_MINUTES
-from storage.read_models.live_series import MINUTE_S, WINDOW_MINUTES, MinuteCounts
+from storage.read_models.live_series import MINUTE_S
 from web.dashboard import legends
-from web.dashboard.appearance import Look, Marks
 from web.dashboard.courses import COURSE_NOTE, CourseChart, course_legend
 from web.dashboard.figures_data import (
-    MATURE_S,
     ROLLING_N_MIN,
     ROLLING_S,
-    Lines,
     arrival_pace,
     arrival_shares,
     authorization_rates,
     category_pace,
     failure_categories,
     mature,
+    minute_latencies,
     rolling_latencies,
     rolling_rates,
     volumes,
 )
 from web.dashboard.legends import HtmlPanel
+from web.dashboard.panels import Palette, Panel
 from web.dashboard.readings import ReadingChart
 from web.dashboard.rolling import RollingChart
 from web.dashboard.series import BarChart, LineChart
@@ -41,62 +37,6 @@ SPAN_S: Final = ARRIVALS_MINUTES * MINUTE_S
 PACE_STEP_S: Final = 5.0
 SHARE_STEP_S: Final = 10.0
 GAP_NOTE: Final = f"gap: fewer than {ROLLING_N_MIN} in {ROLLING_S:.0f} s"
-
-
-class Component(Protocol):
-    """One panel: what stands in the page, and how it follows the figures."""
-
-    @property
-    def root(self) -> UIElement:
-        """What stands in the page."""
-        ...
-
-    def update(self, snapshot: LiveSnapshot, now: float) -> None:
-        """Draw again what changed; ``now`` in seconds since epoch."""
-        ...
-
-
-class Panel(msgspec.Struct, frozen=True, kw_only=True):
-    """A component with its heading. ``bare`` ones stand without a card; ``wide`` ones take the whole row."""
-
-    name: str
-    component: Component
-    title: str = ""
-    note: str = ""
-    wide: bool = False
-    bare: bool = False
-
-
-class Palette(msgspec.Struct, frozen=True, kw_only=True):
-    """How a view is drawn: the theme, the places of all names in its colours, and how far back.
-
-    The places are the same for all viewers. ``minutes``: what charts of whole minutes show.
-    """
-
-    look: Look
-    gateways: Marks
-    categories: Marks
-    stages: Marks
-    experiments: Marks
-    minutes: int = WINDOW_MINUTES
-
-    @property
-    def span(self) -> str:
-        """How far back, in words."""
-        return "last hour" if self.minutes == WINDOW_MINUTES else f"last {self.minutes} minutes"
-
-    @property
-    def mature_note(self) -> str:
-        """What charts of whole minutes say of themselves."""
-        return f"{self.span}; a minute appears {MATURE_S:.0f} s after its end"
-
-    def gateway_colour(self, name: str) -> str:
-        """The colour of a gateway."""
-        return self.gateways.of(name, self.look).colour
-
-    def category_colour(self, name: str) -> str:
-        """The colour of a failure category."""
-        return self.categories.category(name, self.look)
 
 
 def overview(palette: Palette) -> list[Panel]:
@@ -115,9 +55,16 @@ def overview(palette: Palette) -> list[Panel]:
         unit="attempts/s",
         height=240,
     )
-    minutes = LineChart(look, marks, _whole_minutes(authorization_rates), axis=per_cent, height=240)
+    minutes = LineChart(look, marks, palette.by_minute(authorization_rates), axis=per_cent, height=240)
+    volume = LineChart(
+        look, marks, palette.by_minute(volumes), axis="attempts", unit="attempts", share=False, height=220
+    )
+    latency = LineChart(
+        look, marks, palette.by_minute(partial(minute_latencies, share=0.95)), axis="ms", unit="ms", share=False,
+        height=220,
+    )  # fmt: skip
     return [
-        _gateway_legend(palette, GAP_NOTE),
+        _gateway_legend(palette, GAP_NOTE, palette.wholes if palette.compare else ()),
         Panel(
             name="rate",
             component=rate,
@@ -136,6 +83,8 @@ def overview(palette: Palette) -> list[Panel]:
             note=palette.mature_note,
             wide=True,
         ),
+        Panel(name="volume", component=volume, title="Attempts per minute", note=palette.span),
+        Panel(name="latency", component=latency, title="Latency p95 per minute", note=palette.span),
     ]
 
 
@@ -186,7 +135,7 @@ def routing(palette: Palette) -> list[Panel]:
     look, marks = palette.look, palette.gateways
     volume = BarChart(
         look,
-        _whole_minutes(volumes),
+        lambda snapshot: mature(volumes(snapshot.attempts), snapshot.polled_at or 0.0),
         step_s=MINUTE_S,
         colour=palette.gateway_colour,
         axis="attempts per minute",
@@ -283,13 +232,8 @@ BUILDERS: Final[dict[str, tuple[str, Callable[[Palette], list[Panel]]]]] = {
 """Title and builder of every view, by the last part of its path."""
 
 
-def _whole_minutes(lines: Callable[[MinuteCounts], Lines]) -> Callable[[LiveSnapshot], Lines]:
-    """Compute from the minutes whose attempts have had the time to be reported."""
-    return lambda snapshot: mature(lines(snapshot.attempts), snapshot.polled_at or 0.0)
-
-
-def _gateway_legend(palette: Palette, note: str = "") -> Panel:
-    compute = partial(legends.gateway_legend, palette.gateways, palette.look, note)
+def _gateway_legend(palette: Palette, note: str = "", others: Sequence[str] = ()) -> Panel:
+    compute = partial(legends.gateway_legend, palette.gateways, palette.look, note, others)
     return Panel(name="legend", component=HtmlPanel(palette.look, compute), wide=True, bare=True)
 
 

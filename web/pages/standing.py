@@ -21,6 +21,7 @@ from web.pages.reading import (
     failure_map_of,
     failures_of,
     health_of,
+    minutes_of,
     overview_of,
     routing_of,
 )
@@ -34,6 +35,7 @@ async def overview(request: web.Request) -> web.Response:
     """The system at a glance, or what was chosen of it."""
     choice = live_choice(request.query)
     context = {"overview": await overview_of(request, choice.chosen)} | _choosing(request, choice, DIMENSIONS)
+    context |= {"minutes": await minutes_of(request, choice) if choice.compare else None}
     return page(request, "overview.html", context, status=400 if choice.problem else 200)
 
 

@@ -24,7 +24,8 @@ from storage.read_models.live_facts import AdviceCount, AnomalySpan, ExperimentS
 from storage.read_models.live_series import MinuteGrid, ReadingRing
 from storage.read_models.live_traffic import COUNTS
 from storage.read_models.measures import LATENCY_BUCKETS
-from web.dashboard.appearance import DARK, LIGHT, LOOKS, Look
+from web.choosing import BEFORE, LIVE_RANGES
+from web.dashboard.appearance import DARK, LIGHT, LOOKS, WHOLES, Look
 from web.dashboard.asked import Asked, asked_of
 from web.dashboard.courses import STEPS_DRAWN_MAX, difference_range, thinned
 from web.dashboard.live_page import Audience, LivePage, SharedMarks, Window, status_words
@@ -49,6 +50,7 @@ def empty_snapshot() -> LiveSnapshot:
     return LiveSnapshot(
         polled_at=None,
         attempts=attempts.counts(NOW),
+        attempts_before=attempts.counts(NOW),
         failures=failures.counts(NOW),
         arrivals=ArrivalRing(len(COUNTS) + LATENCY_BUCKETS).arrivals(),
         failure_arrivals=ArrivalRing(1).arrivals(),
@@ -81,6 +83,7 @@ def filled_snapshot(gateways: tuple[str, ...] = ("alpha", "bravo", NASTY), polls
     return LiveSnapshot(
         polled_at=NOW,
         attempts=attempts.counts(NOW),
+        attempts_before=attempts.counts(NOW, 120).before(60),
         failures=failures.counts(NOW),
         arrivals=arrivals.arrivals(),
         failure_arrivals=failure_arrivals.arrivals(),
@@ -194,7 +197,7 @@ def test_an_empty_store_says_so() -> None:
     """Without data every chart of the overview shows the words for it, and the page says that it waits."""
     document, _ = page_of("overview", LIGHT, figures(empty_snapshot()))
     plots = list(document.select({"type": Plot}))
-    assert len(plots) == 6
+    assert len(plots) == 8
     for plot in plots:
         (words,) = [model for model in plot.center if isinstance(model, Label)]
         assert words.visible
@@ -345,8 +348,9 @@ def test_ranges_follow_the_data() -> None:
 
 def test_a_request_says_how_a_view_is_wanted() -> None:
     """Theme, range and choice; what there is not is left at its default, and too much is refused."""
-    asked = asked_of({"theme": [b"dark"], "range": [b"15m"], "issuer": [b"a", b"b", b"a"], "method": [b""]})
-    assert (asked.look, asked.minutes, asked.chosen) == (DARK, 15, Chosen(issuer=("a", "b")))
+    said = {"theme": [b"dark"], "range": [b"15m"], "compare": [b"1"], "issuer": [b"a", b"b", b"a"], "method": [b""]}
+    asked = asked_of(said)
+    assert (asked.look, asked.minutes, asked.chosen, asked.compare) == (DARK, 15, Chosen(issuer=("a", "b")), True)
     assert asked_of({}) == asked_of({"theme": [b"pink"], "range": [b"2y"]}) == Asked()
     with pytest.raises(ValueError, match="Up to 20 names"):
         asked_of({"gateway": [f"g{number}".encode() for number in range(21)]})
@@ -359,10 +363,59 @@ def test_a_window_keeps_the_newest_minutes() -> None:
     kept = window.of(snapshot)
     np.testing.assert_array_equal(kept.attempts.minutes, snapshot.attempts.minutes[-15:])
     np.testing.assert_array_equal(kept.failures.values, snapshot.failures.values[-15:])
+    np.testing.assert_array_equal(kept.attempts_before.minutes, kept.attempts.minutes)
+    np.testing.assert_array_equal(kept.attempts_before.values, snapshot.attempts.values[-30:-15])
     assert kept.arrivals is snapshot.arrivals
     later = window.of(msgspec.structs.replace(snapshot, polled_at=NOW + 1))
     assert (later.attempts, later.failures) == (kept.attempts, kept.failures)
     assert Window(60).of(snapshot) is snapshot
+
+
+def test_charts_of_whole_minutes_are_compared_when_that_is_wanted() -> None:
+    """Rate, attempts and latency get a line of all together and one of the period before, each with its n and name."""
+    snapshot = filled_snapshot(("alpha", "bravo"))
+    attempts = MinuteGrid(len(COUNTS) + LATENCY_BUCKETS)
+    attempts.put((MINUTE - 60 * ago, name, "card", row(20, 10)) for ago in range(60) for name in ("alpha", "bravo"))
+    snapshot = msgspec.structs.replace(snapshot, attempts_before=attempts.counts(NOW))
+    drawn = {}
+    for compare in (False, True):
+        document = Document()
+        palette = SharedMarks(("alpha", "bravo"), ()).palette(LIGHT, compare=compare)
+        LivePage(document, BUILDERS["overview"][1](palette), figures(snapshot), LIGHT).update(NOW)
+        for name in ("minutes", "volume", "latency"):
+            (plot,) = [root for root in document.roots if root.name == name]
+            drawn[name, compare] = plot, plot.renderers[-1].data_source.data
+        drawn["words", compare] = " ".join(texts(document))
+    assert "value_2" not in drawn["minutes", False][1]
+    assert "the hour before" not in drawn["words", False]
+    for name, together, before in (("minutes", 90.0, 50.0), ("volume", 200.0, 40.0)):
+        _, columns = drawn[name, True]
+        assert (columns["value_2"][-1], columns["value_3"][-1]) == (together, before)
+        assert (columns["n_2"][-1], columns["n_3"][-1]) == (200.0, 40.0)
+    plot, columns = drawn["minutes", True]
+    assert columns["bottom_3"][-1] < 50.0 < columns["top_3"][-1]
+    assert {tool.tooltips[0][0] for tool in plot.tools if tool.tooltips} >= {"all together", "the hour before"}
+    assert drawn["latency", True][1]["n_3"][-1] == 40.0
+    assert "the hour before" in drawn["words", True]
+    assert "all together" in drawn["words", True]
+
+
+def test_with_one_gateway_all_together_is_it() -> None:
+    """The line of all together is left out where it would cover the only other one."""
+    document = Document()
+    palette = SharedMarks(("alpha",), ()).palette(LIGHT, 15, compare=True)
+    live = figures(filled_snapshot(("alpha",)))
+    LivePage(document, BUILDERS["overview"][1](palette), live, LIGHT, 15).update(NOW)
+    (plot,) = [root for root in document.roots if root.name == "volume"]
+    names = [tool.tooltips[0][0] for tool in plot.tools]
+    assert names == ["alpha", "the 15 minutes before"]
+    assert "all together" not in " ".join(texts(document))
+
+
+def test_every_range_has_words_for_what_is_before_it() -> None:
+    """What can be looked at can be compared."""
+    assert set(BEFORE) == set(LIVE_RANGES.values())
+    assert set(BEFORE.values()) < set(WHOLES)
 
 
 def test_every_view_draws_fifteen_minutes() -> None:
