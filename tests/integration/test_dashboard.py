@@ -22,11 +22,13 @@ import numpy as np
 import pytest
 from pymongo import AsyncMongoClient
 
+from ml.routing.rules import RuleSet
 from storage.database import Database
 from storage.errors import StoreUnavailable
 from storage.read_models.chosen import Chosen
-from storage.read_models.live import CHOICES_MAX, COURSES_EVERY_S, LiveFigures
+from storage.read_models.live import ACTIONS_EVERY_S, CHOICES_MAX, COURSES_EVERY_S, LiveFigures
 from storage.read_models.live_courses import COURSE_POINTS_MAX
+from storage.routing_rules import keep_rules
 from tests.conftest import eventually
 from web.dashboard.sessions import SESSION_HEADER, VIEWS, embed_path, signed_session_id
 
@@ -368,6 +370,74 @@ async def test_facts_are_read(database: Database) -> None:
     await database["heartbeats"].insert_one({"_id": "j", **beat, "stage": "router_advisor", "at": clock.at})
     await live.poll()
     np.testing.assert_array_equal(live.snapshot.lag.rows()[1][-1], [np.nan, 3.0], "a stopped worker tells nothing")
+
+
+async def test_what_was_done_is_read_every_few_seconds(database: Database) -> None:
+    """Pauses, maintenance, models, overrides, experiments and rules, by people and by themselves; nothing twice."""
+
+    def ago(minutes: float) -> datetime:
+        return NOW - timedelta(minutes=minutes)
+
+    def entry(minutes: float, what: str, subject: str, **details: Any) -> dict[str, Any]:
+        return {"_id": what, "at": ago(minutes), "who": "dana", "what": what, "subject": subject, "details": details}
+
+    await database["audit"].insert_many(
+        [
+            entry(50, "gateway.paused", "gateway:alpha"),
+            entry(45, "gateway.resumed", "gateway:alpha"),
+            entry(40, "routing.overridden", "routing:override"),
+            entry(35, "model.promoted", "model:failures", version=3),
+            entry(30, "experiment.stop", "experiment:first"),
+            entry(70, "routing.released", "routing:override"),
+            entry(20, "failure_code.corrected", "failure_code:51"),
+        ]
+    )
+    model = {"status": "in_force", "body": b"large"}
+    await database["models"].insert_many(
+        [
+            {"_id": "failures:3", "kind": "failures", "version": 3, "in_force_since": ago(35), **model},
+            {"_id": "forest:2", "kind": "forest", "version": 2, "in_force_since": ago(25), **model},
+        ]
+    )
+    pause = {"gateway": "bravo", "who": "dana", "resumed_at": None, "reason": ""}
+    await database["gateway_pauses"].insert_many(
+        [
+            {"_id": "p1", "kind": "maintenance", "starts_at": ago(15), "ends_at": ago(-15), **pause},
+            {"_id": "p2", "kind": "maintenance", "starts_at": ago(5), "ends_at": None, **pause, "resumed_at": ago(6)},
+            {"_id": "p3", "kind": "pause", "starts_at": ago(5), "ends_at": None, **pause},
+        ]
+    )
+    await keep_rules(database, RuleSet(), ago(12))
+    await keep_rules(database, RuleSet(), ago(2))
+    allocation = {"_id": "alc", "published_at": ago(10), "experiments": [{"name": "first"}, {"name": "second"}]}
+    await database["allocations"].insert_one(allocation)
+    clock = Clock(NOW)
+    live = LiveFigures(database, gateways=("alpha",), poll_ms=1000, heartbeat_s=2, clock=clock)
+    await live.poll()
+    told = [(round((NOW - one.at).total_seconds() / 60), one.words, one.who) for one in live.snapshot.actions]
+    assert told == [
+        (50, "alpha paused", "dana"),
+        (45, "alpha resumed", "dana"),
+        (40, "routing overridden", "dana"),
+        (35, "failures model promoted", "dana"),
+        (30, "first experiment stop", "dana"),
+        (25, "forest model in force, version 2", "trainer"),
+        (15, "bravo maintenance begins", "dana"),
+        (12, "routing rules changed", "router"),
+        (10, "experiments: first, second", "experiment allocator"),
+    ]
+    known = live.snapshot.actions
+    await database["audit"].insert_one(entry(-0.01, "gateway.maintenance_planned", "gateway:echo"))
+    clock.at += timedelta(seconds=ACTIONS_EVERY_S - 0.5)
+    await live.poll()
+    assert live.snapshot.actions is known
+    clock.at += timedelta(seconds=0.5)
+    await live.poll()
+    assert live.snapshot.actions[-1].words == "echo maintenance planned"
+    known = live.snapshot.actions
+    clock.at += timedelta(seconds=ACTIONS_EVERY_S)
+    await live.poll()
+    assert live.snapshot.actions is known
 
 
 async def test_courses_of_experiments_are_read_bit_by_bit(database: Database) -> None:

@@ -89,6 +89,8 @@ small {{ color: {look.muted}; font-size: 12px; }}
 .legend {{ display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0; padding: 0; list-style: none; font-size: 13px; }}
 .legend li {{ display: flex; align-items: center; gap: 6px; min-width: 0; }}
 .legend li span {{ min-width: 0; overflow-wrap: anywhere; }} .legend li svg {{ flex: none; }}
+.actions {{ margin: 0; padding: 0; list-style: none; }} .actions li {{ padding: 2px 0; overflow-wrap: anywhere; }}
+a {{ color: {look.series[0]}; }} time {{ font-variant-numeric: tabular-nums; margin-right: 6px; }} p {{ margin: 0; }}
 .state {{ font-weight: 600; }} .good {{ color: {look.good}; }} .bad {{ color: {look.bad}; }}
 .warn {{ color: {look.warn}; }} .quiet {{ color: {look.muted}; }}
 """

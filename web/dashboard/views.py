@@ -26,6 +26,7 @@ from web.dashboard.figures_data import (
     volumes,
 )
 from web.dashboard.legends import HtmlPanel
+from web.dashboard.moments import Annotated, action_list
 from web.dashboard.panels import Palette, Panel
 from web.dashboard.readings import ReadingChart
 from web.dashboard.rolling import RollingChart
@@ -67,24 +68,37 @@ def overview(palette: Palette) -> list[Panel]:
         _gateway_legend(palette, GAP_NOTE, palette.wholes if palette.compare else ()),
         Panel(
             name="rate",
-            component=rate,
+            component=Annotated(rate, look),
             title="Authorization rate per gateway",
             note=f"of the last {ROLLING_S:.0f} s, as results come in; band: 95 % interval; hatched: anomaly",
             wide=True,
         ),
-        Panel(name="activity", component=pace, title="Attempts per second", note=f"mean of {PACE_STEP_S:.0f} s"),
+        Panel(
+            name="activity",
+            component=Annotated(pace, look),
+            title="Attempts per second",
+            note=f"mean of {PACE_STEP_S:.0f} s",
+        ),
         _split(palette, height=240),
-        Panel(name="p50", component=p50, title="Latency p50", note="half are faster; of the last 60 s"),
-        Panel(name="p95", component=p95, title="Latency p95", note="19 of 20 are faster; of the last 60 s"),
+        Panel(
+            name="p50", component=Annotated(p50, look), title="Latency p50", note="half are faster; of the last 60 s"
+        ),
+        Panel(
+            name="p95",
+            component=Annotated(p95, look),
+            title="Latency p95",
+            note="19 of 20 are faster; of the last 60 s",
+        ),
         Panel(
             name="minutes",
-            component=minutes,
+            component=Annotated(minutes, look),
             title="Authorization rate per minute",
             note=palette.mature_note,
             wide=True,
         ),
-        Panel(name="volume", component=volume, title="Attempts per minute", note=palette.span),
-        Panel(name="latency", component=latency, title="Latency p95 per minute", note=palette.span),
+        Panel(name="volume", component=Annotated(volume, look), title="Attempts per minute", note=palette.span),
+        Panel(name="latency", component=Annotated(latency, look), title="Latency p95 per minute", note=palette.span),
+        _meanwhile(palette),
     ]
 
 
@@ -120,13 +134,16 @@ def failures(palette: Palette) -> list[Panel]:
         Panel(name="legend", component=HtmlPanel(look, legend), wide=True, bare=True),
         Panel(
             name="now",
-            component=now,
+            component=Annotated(now, look),
             title="Failures by category",
             note=f"as they come in, {SHARE_STEP_S:.0f} s a bar",
             wide=True,
         ),
-        Panel(name="minutes", component=minutes, title="Failures per minute", note=palette.mature_note),
+        Panel(
+            name="minutes", component=Annotated(minutes, look), title="Failures per minute", note=palette.mature_note
+        ),
         Panel(name="pareto", component=pareto, title="What fails most", note=palette.span),
+        _meanwhile(palette),
     ]
 
 
@@ -144,13 +161,14 @@ def routing(palette: Palette) -> list[Panel]:
     return [
         _gateway_legend(palette),
         _split(palette, height=300, wide=True),
-        Panel(name="volume", component=volume, title="Attempts per minute", note=palette.mature_note),
+        Panel(name="volume", component=Annotated(volume, look), title="Attempts per minute", note=palette.mature_note),
         Panel(
             name="advice",
             component=AdviceChart(look, marks),
             title="What the router puts first",
             note="hatched: to explore",
         ),
+        _meanwhile(palette),
     ]
 
 
@@ -160,11 +178,12 @@ def anomalies(palette: Palette) -> list[Panel]:
         _gateway_legend(palette),
         Panel(
             name="timeline",
-            component=Timeline(palette.look, palette.gateways),
+            component=Annotated(Timeline(palette.look, palette.gateways), palette.look, labelled=False),
             title="Timeline of anomalies",
             note="at most one hour back; dots: minor, lines: major, crosses: critical",
             wide=True,
         ),
+        _meanwhile(palette),
     ]
 
 
@@ -237,6 +256,16 @@ def _gateway_legend(palette: Palette, note: str = "", others: Sequence[str] = ()
     return Panel(name="legend", component=HtmlPanel(palette.look, compute), wide=True, bare=True)
 
 
+def _meanwhile(palette: Palette) -> Panel:
+    return Panel(
+        name="meanwhile",
+        component=HtmlPanel(palette.look, action_list),
+        title="What was done meanwhile",
+        note="last hour; vertical lines in the charts over time",
+        wide=True,
+    )
+
+
 def _split(palette: Palette, *, height: int, wide: bool = False) -> Panel:
     split = BarChart(
         palette.look,
@@ -249,4 +278,4 @@ def _split(palette: Palette, *, height: int, wide: bool = False) -> Panel:
         height=height,
     )
     note = f"share of each gateway in the attempts of {SHARE_STEP_S:.0f} s"
-    return Panel(name="split", component=split, title="Routing split", note=note, wide=wide)
+    return Panel(name="split", component=Annotated(split, palette.look), title="Routing split", note=note, wide=wide)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from bokeh.models.annotations import Label
 from bokeh.models.widgets.markups import Div
 
 from messaging.contracts import ArmCount, Segment
+from storage.read_models.annotations import Annotation
 from storage.read_models.chosen import Chosen
 from storage.read_models.live import LiveSnapshot
 from storage.read_models.live_arrivals import ArrivalRing
@@ -29,6 +31,7 @@ from web.dashboard.appearance import DARK, LIGHT, LOOKS, WHOLES, Look
 from web.dashboard.asked import Asked, asked_of
 from web.dashboard.courses import STEPS_DRAWN_MAX, difference_range, thinned
 from web.dashboard.live_page import Audience, LivePage, SharedMarks, Window, status_words
+from web.dashboard.moments import DRAWN_MAX, LISTED_MAX, NOTHING, action_list, moments
 from web.dashboard.sessions import THEMES, VIEWS
 from web.dashboard.views import BUILDERS
 
@@ -126,7 +129,14 @@ def filled_snapshot(gateways: tuple[str, ...] = ("alpha", "bravo", NASTY), polls
         workers=(Worker(beat=beat, batches_per_s=1.5, messages_per_s=20.0),),
         advice=(AdviceCount(gateway=gateways[0], policy="p", exploring=True, decisions=7),),
         courses=(course("adaptive"), course(NASTY, 0.01)),
+        actions=(action(-40, "bravo paused", who=NASTY), action(-20, NASTY)),
     )
+
+
+def action(at: float, words: str, who: str = "operator", link: str = "/audit?subject=gateway:a&b") -> Annotation:
+    """Something that somebody did so many seconds after ``NOW``."""
+    moment = datetime.fromtimestamp(NOW + at, UTC)
+    return Annotation(kind="action", at=moment, until=None, words=words, who=who, link=link)
 
 
 def course(name: str, settles_at: float = 0.02, points: int = 30) -> ExperimentCourse:
@@ -252,6 +262,42 @@ def extended_snapshot(polls: int) -> LiveSnapshot:
     return msgspec.structs.replace(filled_snapshot(polls=30), arrivals=ring.arrivals())
 
 
+def test_what_was_done_stands_in_every_chart_over_time_and_in_a_list() -> None:
+    """Lines within a chart's time, with words for the mouse; the list has all, escaped; links leave the frame."""
+    live = figures(filled_snapshot())
+    document, page = page_of("overview", LIGHT, live)
+    names = ("rate", "activity", "split", "p50", "p95", "minutes", "volume", "latency")
+    plots = [root for root in document.roots if root.name in names]
+    assert len(plots) == len(names)
+
+    def words_of(plot: Any) -> list[str]:
+        (source,) = {r.data_source for r in plot.renderers if "words" in r.data_source.data}
+        return list(source.data["words"])
+
+    assert words_of(plots[0]) == [f"bravo paused ({NASTY})", f"{NASTY} (operator)"]
+    (listed,) = [text for text in texts(document) if 'class="actions"' in text]
+    assert listed.index("&lt;script&gt;") < listed.index("bravo paused"), "the newest first"
+    assert 'href="/audit?subject=gateway:a&amp;b" target="_top"' in listed
+    live.snapshot = msgspec.structs.replace(live.snapshot, actions=())
+    page.update(NOW)
+    assert all(words_of(plot) == [] for plot in plots)
+    assert NOTHING in " ".join(texts(document))
+
+
+def test_lines_that_would_cover_one_another_are_one() -> None:
+    """What is closer than a label is wide shares a line that tells all; the newest are drawn, the list is bounded."""
+    actions = [action(at, f"a{at}") for at in (-3_700, -3_000, -2_995, -100)]
+    shown = moments(actions, NOW - 3_600, NOW)
+    assert [(moment.at - NOW, moment.label) for moment in shown] == [(-3_000, "a-3000 + 1"), (-100, "a-100")]
+    assert shown[0].words == "a-3000 (operator); a-2995 (operator)"
+    many = tuple(action(-200 * n, f"a{n}") for n in range(LISTED_MAX + 5, 0, -1))
+    assert [moment.words for moment in moments(many, NOW - 9_000, NOW)][-1] == "a1 (operator)"
+    assert len(moments(many, NOW - 9_000, NOW)) == DRAWN_MAX
+    listed = action_list(msgspec.structs.replace(empty_snapshot(), actions=many))
+    assert listed.count("<li>") == LISTED_MAX
+    assert "and 5 before" in listed
+
+
 def test_a_page_is_drawn_once_however_often_it_is_told() -> None:
     """What waits to be drawn is not asked for again; when it was drawn, the next news is."""
     document, page = page_of("overview", LIGHT, figures(empty_snapshot()))
@@ -339,7 +385,11 @@ def test_status_says_live_or_stale() -> None:
 def test_ranges_follow_the_data() -> None:
     """The charts of a young system are three minutes wide and begin with its first arrival."""
     document, _ = page_of("overview", LIGHT, figures(filled_snapshot()))
-    ranges = {root.name: (root.x_range.start / 1000, root.x_range.end / 1000) for root in document.roots[2:]}
+    ranges = {
+        root.name: (root.x_range.start / 1000, root.x_range.end / 1000)
+        for root in document.roots
+        if isinstance(root, Plot)
+    }
     assert ranges["rate"] == ranges["p50"] == ranges["p95"] == (NOW - 60, NOW + 120)
     assert ranges["activity"][1] - ranges["activity"][0] == 180
     assert NOW - 60 <= ranges["activity"][0] <= NOW - 55
@@ -408,7 +458,7 @@ def test_with_one_gateway_all_together_is_it() -> None:
     LivePage(document, BUILDERS["overview"][1](palette), live, LIGHT, 15).update(NOW)
     (plot,) = [root for root in document.roots if root.name == "volume"]
     names = [tool.tooltips[0][0] for tool in plot.tools]
-    assert names == ["alpha", "the 15 minutes before"]
+    assert names == ["done", "alpha", "the 15 minutes before"]
     assert "all together" not in " ".join(texts(document))
 
 
