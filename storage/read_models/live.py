@@ -16,6 +16,7 @@ from storage.database import Database, Document
 from storage.errors import StoreError, translated
 from storage.read_models.annotations import Annotation, read_actions
 from storage.read_models.chosen import ALL, Chosen
+from storage.read_models.chosen_decisions import FIELDS
 from storage.read_models.health import state_of
 from storage.read_models.live_courses import CourseReader, ExperimentCourse
 from storage.read_models.live_facts import (
@@ -112,7 +113,8 @@ class LiveFigures:
         if figures is None:
             if len(self._chosen) >= CHOICES_MAX:
                 raise ValueError(f"{CHOICES_MAX} different choices are looked at already; take one of theirs, or wait")
-            figures = ChosenFigures(self, LiveTraffic(self._database, self._gateways, self._clock(), chosen))
+            traffic = LiveTraffic(self._database, self._gateways, self._clock(), chosen)
+            figures = ChosenFigures(self, traffic, chosen)
             self._chosen[chosen] = figures
         return figures
 
@@ -203,9 +205,12 @@ class LiveFigures:
         return tuple(workers)
 
     async def _advice(self) -> tuple[AdviceCount, ...]:
-        """Count which gateway the newest decisions put first."""
+        """Count which gateway the newest decisions put first, for all choices at once."""
         by = {
             "gateway": {"$first": "$advice.ranking.gateway"},
+            "method": "$request.method",
+            "issuer": {"$ifNull": ["$request.issuer", "unknown"]},
+            "currency": "$request.currency",
             "policy": "$advice.policy",
             "exploring": {"$ifNull": ["$advice.exploring", False]},
         }
@@ -216,7 +221,7 @@ class LiveFigures:
         ]
         cursor = await self._database["decisions"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
         counts = read_facts([document["_id"] | document async for document in cursor], AdviceCount)
-        return tuple(sorted(counts, key=lambda count: (count.gateway, count.policy, count.exploring)))
+        return tuple(sorted(counts, key=msgspec.structs.astuple))
 
     async def _actions(self, now: float) -> tuple[Annotation, ...]:
         """What people and automatic actions did within the window, until now."""
@@ -229,16 +234,18 @@ class LiveFigures:
 
 
 class ChosenFigures:
-    """The figures of a choice: traffic of its own, everything else as for all.
+    """The figures of a choice: traffic and advice of its own, everything else as for all.
 
     Args:
         live: polls, and knows the rest.
-        traffic: what is chosen.
+        traffic: of what is chosen.
+        chosen: what is.
     """
 
-    def __init__(self, live: LiveFigures, traffic: LiveTraffic) -> None:
-        self._live, self._traffic = live, traffic
-        self.snapshot = msgspec.structs.replace(live.snapshot, **msgspec.structs.asdict(traffic.known))
+    def __init__(self, live: LiveFigures, traffic: LiveTraffic, chosen: Chosen) -> None:
+        self._live, self._traffic, self._chosen = live, traffic, chosen
+        self._advice: tuple[tuple[AdviceCount, ...], tuple[AdviceCount, ...]] = (), ()
+        self.snapshot = self._seen()
 
     def stale_since(self, now: float) -> float | None:
         """Since when the store did not answer, as for all."""
@@ -252,5 +259,18 @@ class ChosenFigures:
         Raises: StoreError: MongoDB did not answer or refused; the snapshot stays as it was.
         """
         await self._traffic.poll(now)
-        known = msgspec.structs.asdict(self._traffic.known)
-        self.snapshot = msgspec.structs.replace(self._live.snapshot, **known)
+        self.snapshot = self._seen()
+
+    def _seen(self) -> LiveSnapshot:
+        whole, known = self._live.snapshot, msgspec.structs.asdict(self._traffic.known)
+        if self._advice[0] is not whole.advice:
+            self._advice = whole.advice, chosen_advice(whole.advice, self._chosen)
+        return msgspec.structs.replace(whole, **known, advice=self._advice[1])
+
+
+def chosen_advice(advice: Sequence[AdviceCount], chosen: Chosen) -> tuple[AdviceCount, ...]:
+    """The counts of what was chosen, by what a decision tells of its payment and the gateway that it put first."""
+    wanted = {name: getattr(chosen, name) for name in FIELDS}
+    return tuple(
+        count for count in advice if all(not names or getattr(count, name) in names for name, names in wanted.items())
+    )

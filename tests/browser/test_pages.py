@@ -229,6 +229,23 @@ async def test_live_views_follow_the_choice(site: Site, browser: Browser) -> Non
     assert problems == []
 
 
+async def test_routing_follows_the_choice(site: Site, browser: Browser) -> None:
+    """A gateway chosen on the page Routing: charts and table are of it alone, and the page says what is not."""
+    await site.start_dashboard()
+    _, page, problems = await logged_in(site, browser, DESK)
+    problems.clear()
+    await page.goto(f"{site.url}/routing?range=1h&gateway=bravo")
+    frame = page.frame_locator("iframe[data-live]")
+    await expect(frame.locator(".legend li")).to_have_text(["bravo"], timeout=DRAWN_MS_MAX)
+    assert await page.locator('[data-part="expected"] tbody th').all_inner_texts() == ["bravo"]
+    await expect(page.locator("[role=note]")).to_contain_text("“In hindsight” and overriding are of all traffic")
+    await expect(page.locator("#hindsight-title")).to_contain_text("of all traffic")
+    await page.get_by_role("link", name="bravo").first.click()
+    await expect(frame.locator(".legend")).to_contain_text("alpha", timeout=DRAWN_MS_MAX)
+    await expect(page.locator("[role=note]")).to_have_count(0)
+    assert problems == []
+
+
 async def test_live_views_are_compared_with_the_time_before(site: Site, browser: Browser) -> None:
     """A chip puts it into the address: legend and table tell both times, after a reload and with a filter too."""
     await site.start_dashboard()

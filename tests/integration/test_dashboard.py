@@ -333,6 +333,38 @@ async def test_what_is_chosen_is_followed_apart(database: Database) -> None:
     assert live.of(Chosen(issuer=("one_more",))) is not live
 
 
+def decision(gateway: str, method: str, issuer: str | None = "harbour_bank") -> dict[str, Any]:
+    """A decision that put a gateway first."""
+    return {
+        "_id": f"dec_{gateway}_{method}_{issuer}",
+        "decided_at": NOW,
+        "request": {"method": method, "currency": "INR"} | ({"issuer": issuer} if issuer else {}),
+        "advice": {"ranking": [{"gateway": gateway}, {"gateway": "alpha"}], "policy": "adaptive", "exploring": True},
+    }
+
+
+async def test_advice_follows_the_choice(database: Database) -> None:
+    """Decisions are told apart by their payment and by the gateway put first, from one query for everybody."""
+    clock = Clock(NOW)
+    await database["decisions"].insert_many(
+        [decision("bravo", "card"), decision("bravo", "upi"), decision("charlie", "card", None)]
+    )
+    live = LiveFigures(database, gateways=("alpha", "bravo"), poll_ms=1000, heartbeat_s=2, clock=clock)
+    chosen = [
+        live.of(Chosen(gateway=("bravo",), method=("card",))),
+        live.of(Chosen(issuer=("unknown",))),
+        live.of(Chosen(currency=("EUR",))),
+    ]
+    await live.poll()
+    assert sum(count.decisions for count in live.snapshot.advice) == 3
+    seen = [[(count.gateway, count.method) for count in figures.snapshot.advice] for figures in chosen]
+    assert seen == [[("bravo", "card")], [("charlie", "card")], []]
+    known = chosen[0].snapshot.advice
+    clock.at += timedelta(seconds=10)
+    await live.poll()
+    assert chosen[0].snapshot.advice is known, "nothing is drawn again when nothing changed"
+
+
 async def test_facts_are_read(database: Database) -> None:
     """Open and recent anomalies, failures, advice, and heartbeats come along; old anomalies do not."""
     shape = {"signal": "success_rate", "severity": "major", "observed": 0.5, "expected": 0.9}
@@ -346,8 +378,7 @@ async def test_facts_are_read(database: Database) -> None:
     await database["anomalies"].insert_many([anomaly("open", None), anomaly("recent", 5), anomaly("old", 100)])
     failure = {"minute": MINUTE, "gateway": "alpha", "category": "network_timeout", "currency": "INR", "slot": 0}
     await database["failure_rollups"].insert_one(failure | {"failures": 4})
-    advice = {"ranking": [{"gateway": "bravo"}, {"gateway": "alpha"}], "policy": "adaptive", "exploring": True}
-    await database["decisions"].insert_one({"_id": "dec_1", "advice": advice, "decided_at": NOW})
+    await database["decisions"].insert_many([decision("bravo", "card"), decision("bravo", "upi")])
     beat = {"stage": "ingestor", "host": "h", "pid": 1, "started_at": NOW, "at": NOW, "batches": 0, "lag": 3}
     await database["heartbeats"].insert_one({"_id": "i", **beat})
     clock = Clock(NOW)
@@ -356,7 +387,10 @@ async def test_facts_are_read(database: Database) -> None:
     assert sorted(anomaly.anomaly_id for anomaly in live.snapshot.anomalies) == ["open", "recent"]
     assert live.snapshot.failures.second == ("network_timeout",)
     assert live.snapshot.failures.values[-1, 0, 0, 0] == 4
-    assert [(a.gateway, a.exploring, a.decisions) for a in live.snapshot.advice] == [("bravo", True, 1)]
+    assert [(a.gateway, a.method, a.exploring, a.decisions) for a in live.snapshot.advice] == [
+        ("bravo", "card", True, 1),
+        ("bravo", "upi", True, 1),
+    ]
     assert live.snapshot.failure_arrivals.names == ("network_timeout",)
     assert live.snapshot.failure_arrivals.sums[-1].tolist() == [[4]]
     assert live.snapshot.lag.rows()[1].tolist() == [[3.0]]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from storage.read_models.live import LiveSnapshot
+from storage.read_models.live import ADVICE_DECISIONS, LiveSnapshot
 from storage.read_models.live_arrivals import ARRIVALS_MINUTES
 from storage.read_models.live_series import MINUTE_S
 from web.dashboard import legends
@@ -166,7 +166,7 @@ def routing(palette: Palette) -> list[Panel]:
             name="advice",
             component=AdviceChart(look, marks),
             title="What the router puts first",
-            note="hatched: to explore",
+            note=f"of the newest {ADVICE_DECISIONS:,} decisions; hatched: to explore",
         ),
         _meanwhile(palette),
     ]

@@ -69,10 +69,11 @@ async def failure_map_of(request: web.Request) -> FailureMap:
     return await request.app[TRENDS].get("failure map", lambda: read_failure_map(database, datetime.now(UTC)))
 
 
-async def routing_of(request: web.Request) -> Routing:
-    """The router's work."""
+async def routing_of(request: web.Request, chosen: Chosen = ALL) -> Routing:
+    """The router's work, all or what was chosen."""
     database = request.app[DATABASE]
-    return await request.app[TRENDS].get("routing", lambda: read_routing(database, datetime.now(UTC)))
+    key = f"routing {chosen.names}"
+    return await request.app[TRENDS].get(key, lambda: read_routing(database, datetime.now(UTC), chosen))
 
 
 async def success_cost_of(request: web.Request) -> SuccessCost:

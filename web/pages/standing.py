@@ -49,14 +49,15 @@ async def failures(request: web.Request) -> web.Response:
 
 async def routing(request: web.Request) -> web.Response:
     """Where payments go, and why."""
-    context = {
-        "routing": await routing_of(request),
+    choice = live_choice(request.query)
+    context = _choosing(request, choice, DIMENSIONS) | {
+        "routing": await routing_of(request, choice.chosen),
         "hindsight": request.app[HINDSIGHT].at_hand(HINDSIGHT_RANGE),
         "override": await override_in_force(request.app[DATABASE], datetime.now(UTC)),
         "configured": [*request.app[GATEWAYS]],
         "rules_path": request.app[SETTINGS].routing.rules_path,
     }
-    return page(request, "routing.html", context)
+    return page(request, "routing.html", context, status=400 if choice.problem else 200)
 
 
 async def anomalies(request: web.Request) -> web.Response:

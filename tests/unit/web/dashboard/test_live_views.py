@@ -127,9 +127,22 @@ def filled_snapshot(gateways: tuple[str, ...] = ("alpha", "bravo", NASTY), polls
             ),
         ),
         workers=(Worker(beat=beat, batches_per_s=1.5, messages_per_s=20.0),),
-        advice=(AdviceCount(gateway=gateways[0], policy="p", exploring=True, decisions=7),),
+        advice=(advice(gateways[0]),),
         courses=(course("adaptive"), course(NASTY, 0.01)),
         actions=(action(-40, "bravo paused", who=NASTY), action(-20, NASTY)),
+    )
+
+
+def advice(gateway: str, method: str = "card", decisions: int = 7) -> AdviceCount:
+    """Decisions that put a gateway first."""
+    return AdviceCount(
+        gateway=gateway,
+        method=method,
+        issuer="harbour_bank",
+        currency="INR",
+        policy="p",
+        exploring=True,
+        decisions=decisions,
     )
 
 
