@@ -16,7 +16,11 @@ LAST: Final = "last"
 
 
 async def keep_rules(database: Database, rules: RuleSet, now: datetime) -> None:
-    """Write the rules over those before."""
+    """Write the rules over those before; the same ones stay as they are, with the moment at which they came."""
+    with translated():
+        known = await database[COLLECTION].find_one({"_id": LAST}, {"version": True})
+    if known is not None and known["version"] == rules.version:
+        return
     document = {"version": rules.version, "at": now, "body": msgspec.json.encode(rules).decode()}
     with translated():
         await database[COLLECTION].replace_one({"_id": LAST}, document, upsert=True)

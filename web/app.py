@@ -35,6 +35,7 @@ from web.keys import (
     HISTORY,
     LIMITER,
     LIVE_SESSIONS,
+    MINUTES,
     RECENT,
     SETTINGS,
     STARTED_AT,
@@ -56,6 +57,9 @@ RECENT_S: Final = 1.0
 TRENDS_S: Final = 5.0
 """Past time changes slowly, and its pages ask again every ten seconds."""
 
+MINUTES_S: Final = 60.0
+"""Whole minutes are asked for by the newest of them, so that an answer is never older than they are."""
+
 LIVE_CONNECTIONS_MAX: Final = 500
 """Live views open at the same time; each holds one WebSocket to the dashboard."""
 
@@ -71,6 +75,7 @@ def make_app(settings: Settings) -> web.Application:
     app[GATEWAYS] = load_gateways(resolved(settings.gateways.path))
     app[LIVE_SESSIONS] = SharedSessions(settings.dashboard.secret or "")
     app[TRENDS] = RecentReads(TRENDS_S)
+    app[MINUTES] = RecentReads(MINUTES_S)
     app[STARTED_AT] = datetime.now(UTC)
     app.on_response_prepare.append(secured)
     set_up_templates(app)

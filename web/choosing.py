@@ -31,6 +31,8 @@ LIVE_RANGES: Final = {"15m": 15, "1h": 60}
 """How far live charts of whole minutes look back, minutes; the page Trends shows more."""
 
 LIVE_RANGE: Final = "1h"
+BEFORE: Final = {15: "the 15 minutes before", 60: "the hour before"}
+"""What live charts compare with, by how many minutes they look back."""
 
 
 def chosen_of(values: Callable[[str], Sequence[str]], dimensions: Sequence[str] = CHOICES) -> Chosen:
@@ -68,6 +70,11 @@ def checked(dimension: str, name: str) -> str:
     return name
 
 
+def compared(said: str | None, chosen: Chosen) -> bool:
+    """Whether live charts are compared with the time before; what only single attempts tell is compared in Trends."""
+    return said == "1" and not chosen.is_narrow
+
+
 def said_in(query: Mapping[str, str]) -> Callable[[str], Sequence[str]]:
     """What a query string says under a name, as ``chosen_of`` asks for it."""
     getall: Any = getattr(query, "getall", lambda name, _: [query[name]] if name in query else [])
@@ -77,21 +84,30 @@ def said_in(query: Mapping[str, str]) -> Callable[[str], Sequence[str]]:
 class LiveChoice(msgspec.Struct, frozen=True, kw_only=True):
     """What a page with live views shows: how far back, and which attempts.
 
-    ``range``: a key of ``LIVE_RANGES``. ``problem``: what did not fit; empty: everything did.
+    ``range``: a key of ``LIVE_RANGES``. ``compare``: with as long a time before. ``problem``: what did not fit; empty:
+    everything did.
     """
 
     range: str
     chosen: Chosen
+    compare: bool = False
     problem: str = ""
 
+    @property
+    def before(self) -> str:
+        """What is compared with, in words."""
+        return BEFORE[LIVE_RANGES[self.range]]
+
     def address(self, *, without: tuple[str, str] | None = None, **changes: str) -> str:
-        """The query string, with another range or without one name.
+        """The query string, with another range, compared or not, or without one name.
 
         >>> LiveChoice(range="15m", chosen=Chosen(method=("card", "upi"))).address(without=("method", "upi"))
         'range=15m&method=card'
         """
         names = [name for name in self.chosen.names if name != without]
-        return urlencode([("range", changes.get("range", self.range)), *names])
+        compare = changes.get("compare", str(int(self.compare)))
+        compared = [("compare", compare)] if compare == "1" else []
+        return urlencode([("range", changes.get("range", self.range)), *compared, *names])
 
 
 def live_choice(query: Mapping[str, str], dimensions: Sequence[str] = CHOICES) -> LiveChoice:
@@ -105,6 +121,7 @@ def live_choice(query: Mapping[str, str], dimensions: Sequence[str] = CHOICES) -
     try:
         if span not in LIVE_RANGES:
             raise ValueError(f"Live views look back {' or '.join(LIVE_RANGES)}; Trends shows more.")
-        return LiveChoice(range=span, chosen=chosen_of(said_in(query), dimensions))
+        chosen = chosen_of(said_in(query), dimensions)
+        return LiveChoice(range=span, chosen=chosen, compare=compared(query.get("compare"), chosen))
     except ValueError as error:
         return LiveChoice(range=LIVE_RANGE, chosen=ALL, problem=str(error))

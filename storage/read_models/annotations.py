@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -40,16 +40,9 @@ async def read_annotations(database: Database, since: datetime, until: datetime)
         "started_at": {"$lt": until},
         "$or": [{"closed_at": None}, {"closed_at": {"$gte": since}}],
     }
-    within = {
-        "at": {"$gte": since, "$lt": until},
-        "what": {"$regex": r"^(gateway|model|experiment|routing|settings)\."},
-    }
-    allocated = {"published_at": {"$gte": since, "$lt": until}}
     with translated():
-        anomalies, actions, allocations = await asyncio.gather(
-            _find(database, "anomalies", lasted, "started_at"),
-            _find(database, "audit", within, "at"),
-            _find(database, "allocations", allocated, "published_at"),
+        anomalies, actions = await asyncio.gather(
+            _find(database, "anomalies", lasted, "started_at"), read_actions(database, since, until)
         )
     found = [
         Annotation(
@@ -63,32 +56,81 @@ async def read_annotations(database: Database, since: datetime, until: datetime)
         )
         for document in anomalies
     ]
-    found += [
-        Annotation(
-            kind="action",
-            at=document["at"],
-            until=None,
-            words=f"{document['subject'].partition(':')[2]} "
-            + WORDS.get(document["what"], document["what"].replace(".", " ").replace("_", " ")),
-            who=document["who"],
-            link=f"/audit?subject={document['subject']}",
+    return _newest([*found, *actions])
+
+
+async def read_actions(database: Database, since: datetime, until: datetime) -> list[Annotation]:
+    """What people and automatic actions did within a time range, oldest first; the newest when there are too many."""
+    within = {"$gte": since, "$lt": until}
+    told = {"at": within, "what": {"$regex": r"^(gateway|model|experiment|routing|settings)\."}}
+    maintained = {"kind": "maintenance", "$or": [{"starts_at": within}, {"ends_at": within}]}
+    with translated():
+        audit, allocations, models, pauses, rules = await asyncio.gather(
+            _find(database, "audit", told, "at"),
+            _find(database, "allocations", {"published_at": within}, "published_at"),
+            _find(database, "models", {"in_force_since": within}, "in_force_since", ("kind", "version")),
+            _find(database, "gateway_pauses", maintained, "starts_at"),
+            _find(database, "routing_rules", {"at": within}, "at"),
         )
-        for document in actions
+    actions = [
+        *map(_told, audit),
+        *map(_allocated, allocations),
+        *_put_in_force(models, audit),
+        *(end for pause in pauses for end in _maintained(pause) if since <= end.at < until),
+        *(_action(one["at"], "routing rules changed", "router", "/routing") for one in rules),
     ]
-    found += [
-        Annotation(
-            kind="experiment",
-            at=document["published_at"],
-            until=None,
-            words="experiments: " + (", ".join(each["name"] for each in document.get("experiments", [])) or "none"),
-            who="experiment allocator",
-            link="/experiments",
-        )
-        for document in allocations
-    ]
+    return _newest(actions)
+
+
+def _told(entry: Document) -> Annotation:
+    """What the audit log tells."""
+    done = WORDS.get(entry["what"], entry["what"].replace(".", " ").replace("_", " "))
+    name = "" if entry["what"].startswith("routing.") else f"{entry['subject'].partition(':')[2]} "
+    return _action(entry["at"], name + done, entry["who"], f"/audit?subject={entry['subject']}")
+
+
+def _allocated(allocation: Document) -> Annotation:
+    """Experiments as they were put in force."""
+    names = ", ".join(each["name"] for each in allocation.get("experiments", [])) or "none"
+    return Annotation(
+        kind="experiment",
+        at=allocation["published_at"],
+        until=None,
+        words=f"experiments: {names}",
+        who="experiment allocator",
+        link="/experiments",
+    )
+
+
+def _put_in_force(models: Sequence[Document], audit: Sequence[Document]) -> Iterator[Annotation]:
+    """What the trainer promoted or a command took back; what people did on the pages is in the audit log."""
+    told = {(entry["subject"], entry.get("details", {}).get("version")) for entry in audit}
+    for model in models:
+        if (f"model:{model['kind']}", model["version"]) not in told:
+            words = f"{model['kind']} model in force, version {model['version']}"
+            yield _action(model["in_force_since"], words, "trainer", "/models")
+
+
+def _maintained(pause: Document) -> Iterator[Annotation]:
+    """The two ends of a planned maintenance, as far as it was not taken back before."""
+    resumed_at = pause.get("resumed_at")
+    for at, words in ((pause["starts_at"], "maintenance begins"), (pause["ends_at"], "maintenance ends")):
+        if at is not None and (resumed_at is None or at < resumed_at):
+            yield _action(at, f"{pause['gateway']} {words}", pause["who"], "/gateways")
+
+
+def _action(at: datetime, words: str, who: str, link: str) -> Annotation:
+    return Annotation(kind="action", at=at, until=None, words=words, who=who, link=link)
+
+
+def _newest(found: Sequence[Annotation]) -> list[Annotation]:
     return sorted(found, key=lambda one: one.at)[-ANNOTATIONS_MAX:]
 
 
-async def _find(database: Database, name: str, query: Mapping[str, object], newest_by: str) -> list[Document]:
-    cursor = database[name].find(query).sort(newest_by, -1).limit(ANNOTATIONS_MAX).max_time_ms(QUERY_MS_MAX)
+async def _find(
+    database: Database, name: str, query: Mapping[str, object], newest_by: str, fields: Sequence[str] = ()
+) -> list[Document]:
+    """The newest documents; of some collections only a few fields, as they hold bodies."""
+    wanted = [*fields, newest_by] if fields else None
+    cursor = database[name].find(query, wanted).sort(newest_by, -1).limit(ANNOTATIONS_MAX).max_time_ms(QUERY_MS_MAX)
     return await cursor.to_list()

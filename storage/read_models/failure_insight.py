@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from datetime import datetime
-from typing import Any, Final, Literal, get_args
+from typing import Final
 
 import msgspec
 
@@ -25,53 +25,19 @@ from ml.failures.insight import (
 from ml.failures.taxonomy import UNKNOWN
 from storage.database import Database, Document
 from storage.errors import translated
+from storage.read_models.failure_counts import Basis, Dimension, InsightQuery, aggregated, read_counts
 from storage.read_models.measures import QUERY_MS_MAX, Money
+from storage.read_models.time_sample import sample_of
 
 ROWS_MAX: Final = 200
-ATTEMPTS_READ_MAX: Final = 50_000
+ATTEMPTS_READ_MAX: Final = 30_000
 """Single attempts that orders are rebuilt from at most, the newest first; an answer says when that cut it short."""
+
+FAILURES_READ_MAX: Final = 60_000
+"""Single failures whose reasons are counted; of more, those in stretches spread over the time."""
 
 BREACHES_MAX: Final = 200
 CODES_PER_CATEGORY: Final = 10
-
-Dimension = Literal[
-    "category", "gateway", "issuer", "method", "country", "network", "currency", "amount_band", "hour", "weekday"
-]
-DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
-
-_KEYS: Final[dict[str, Any]] = {
-    "amount_band": {
-        "$concat": [
-            "$currency",
-            " 1e",
-            {"$toString": {"$toInt": {"$floor": {"$log10": {"$max": ["$amount_minor", 1]}}}}},
-        ]
-    },
-    "hour": {"$dateToString": {"date": "$attempted_at", "format": "%H:00"}},
-    "weekday": {"$dateToString": {"date": "$attempted_at", "format": "%u"}},
-}
-"""Dimensions that are made from a field; the others are fields. An amount band is a power of ten of minor units."""
-
-
-class InsightQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which attempts: from ``since`` to before ``until``, and only those that fit what else is given."""
-
-    since: datetime
-    until: datetime
-    gateway: str | None = None
-    method: str | None = None
-    issuer: str | None = None
-    country: str | None = None
-
-    def before(self) -> InsightQuery:
-        """The period of the same length before."""
-        return msgspec.structs.replace(self, since=self.since - (self.until - self.since), until=self.since)
-
-    def match(self) -> Document:
-        """The same as a MongoDB filter."""
-        chosen = {name: getattr(self, name) for name in ("gateway", "method", "issuer", "country")}
-        filters = {name: {"$eq": value} for name, value in chosen.items() if value is not None}
-        return {"attempted_at": {"$gte": self.since, "$lt": self.until}, **filters}
 
 
 class FailureShare(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,10 +61,16 @@ class DimensionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailureRates(msgspec.Struct, frozen=True, kw_only=True):
-    """Failure rates by one dimension, the most failures first."""
+    """Failure rates by one dimension, the most failures first.
+
+    ``basis``: ``attempts``: all were counted; ``sums``: from sums of whole minutes, and money is told where these hold
+    it; ``sample``: counts are those of attempts in short stretches spread evenly over the time, and intervals are as
+    much wider as the stretches differ.
+    """
 
     query: InsightQuery
     dimension: str
+    basis: Basis
     total: FailureShare
     total_before: FailureShare
     rows: list[DimensionRow]
@@ -126,18 +98,28 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pareto(msgspec.Struct, frozen=True, kw_only=True):
-    """Reasons, the most frequent first; ``by_amount`` orders them by money instead, one list for each currency."""
+    """Reasons, the most frequent first; ``by_amount`` orders them by money instead, one list for each currency.
+
+    ``sampled_share``: 1: all failures were counted; less: counts and money are those of failures in short stretches,
+    spread evenly over the time, that cover this share of it.
+    """
 
     query: InsightQuery
+    sampled_share: float
     failures: int
     reasons: list[Reason]
     by_amount: dict[str, list[tuple[str, int, float]]]
 
 
 class OrdersInsight(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of orders. ``complete`` is false where more attempts lie in the window than were read."""
+    """What became of orders.
+
+    ``complete`` is false where more attempts lie in the time than were read: then they are the newest, from
+    ``seen_since`` on.
+    """
 
     query: InsightQuery
+    seen_since: datetime | None
     attempts_read: int
     complete: bool
     authorization: Authorization
@@ -148,12 +130,18 @@ class OrdersInsight(msgspec.Struct, frozen=True, kw_only=True):
     breaches_found: int
 
 
-def failure_share(failed: int, settled: int) -> FailureShare:
-    """A failure rate with its interval."""
-    interval = wilson_interval(Proportion(failed, settled))
+def failure_share(failed: int, settled: int, effect: float = 1.0) -> FailureShare:
+    """A failure rate with its interval.
+
+    Args:
+        effect: of how attempts were drawn; the interval is that of so many times fewer.
+    """
+    interval = wilson_interval(Proportion(round(failed / effect), round(settled / effect)))
     if not isinstance(interval, Interval):
         return FailureShare(failed=failed, settled=settled, rate=None, low=None, high=None)
-    return FailureShare(failed=failed, settled=settled, rate=interval.estimate, low=interval.low, high=interval.high)
+    rate = failed / settled
+    low, high = min(interval.low, rate), max(interval.high, rate)
+    return FailureShare(failed=failed, settled=settled, rate=rate, low=low, high=high)
 
 
 async def read_failure_rates(database: Database, query: InsightQuery, dimension: Dimension) -> FailureRates:
@@ -161,15 +149,13 @@ async def read_failure_rates(database: Database, query: InsightQuery, dimension:
 
     By category every rate is out of all settled attempts; by any other dimension out of those with that value.
     """
-    now, before = await asyncio.gather(
-        _counts(database, query, dimension), _counts(database, query.before(), dimension)
-    )
+    basis, now, before = await read_counts(database, query, dimension)
     keys = sorted(now.failed, key=lambda key: (-now.failed[key], key))
     keys += sorted(key for key in now.settled if key not in now.failed)
     rows = []
     for key in keys[:ROWS_MAX]:
-        mine = failure_share(now.failed[key], now.settled_of(key))
-        earlier = failure_share(before.failed[key], before.settled_of(key))
+        mine = failure_share(now.failed[key], now.settled_of(key), now.effect_of(key))
+        earlier = failure_share(before.failed[key], before.settled_of(key), before.effect_of(key))
         known = mine.rate is not None and earlier.rate is not None
         rows.append(
             DimensionRow(
@@ -183,32 +169,38 @@ async def read_failure_rates(database: Database, query: InsightQuery, dimension:
     return FailureRates(
         query=query,
         dimension=dimension,
-        total=failure_share(now.failed.total(), now.all_settled),
-        total_before=failure_share(before.failed.total(), before.all_settled),
+        basis=basis,
+        total=failure_share(now.failed.total(), now.all_settled, now.effect_of()),
+        total_before=failure_share(before.failed.total(), before.all_settled, before.effect_of()),
         rows=rows,
     )
 
 
 async def read_pareto(database: Database, query: InsightQuery) -> Pareto:
     """The reasons of failures by count and by amount, each with its raw codes and a payment to look at."""
+    sample = await sample_of(database, "failures", query.since, query.until, wanted=FAILURES_READ_MAX)
+    match = query.match() if sample is None else sample.match() | query.chosen()
     pipeline: list[Document] = [
-        {"$match": query.match() | {"withdrawn": False}},
+        {"$match": match | {"withdrawn": False}},
         {"$sort": {"attempted_at": -1}},
         {
             "$group": {
                 "_id": {"category": "$category", "key": "$code_key", "currency": "$currency"},
                 "n": {"$sum": 1},
                 "amount": {"$sum": "$amount_minor"},
-                "last": {"$first": "$$ROOT"},
+                "last": {"$first": "$_id"},
             }
         },
     ]
-    groups = await _aggregated(database, "failures", pipeline)
+    groups = await aggregated(database, "failures", pipeline)
+    with translated():
+        found = database["failures"].find({"_id": {"$in": [group["last"] for group in groups]}})
+        examples = {document["_id"]: document async for document in found}
     counts: Counter[str] = Counter()
     amounts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     codes: defaultdict[str, dict[str, CodeShare]] = defaultdict(dict)
     for group in groups:
-        category, last = group["_id"]["category"], group["last"]
+        category, last = group["_id"]["category"], examples[group["last"]]
         counts[category] += group["n"]
         amounts[category][group["_id"]["currency"]] += group["amount"]
         key = str(group["_id"].get("key"))
@@ -236,7 +228,8 @@ async def read_pareto(database: Database, query: InsightQuery) -> Pareto:
         currency: cumulative({category: mine[currency] for category, mine in amounts.items() if mine[currency]})
         for currency in sorted(currencies)
     }
-    return Pareto(query=query, failures=counts.total(), reasons=reasons, by_amount=by_amount)
+    share = 1.0 if sample is None else sample.share
+    return Pareto(query=query, sampled_share=share, failures=counts.total(), reasons=reasons, by_amount=by_amount)
 
 
 async def read_orders_insight(database: Database, query: InsightQuery) -> OrdersInsight:
@@ -257,6 +250,7 @@ async def read_orders_insight(database: Database, query: InsightQuery) -> Orders
     failures = [each for each in seen if each.status == "failed"]
     return OrdersInsight(
         query=query,
+        seen_since=min((each.at for each in seen), default=None),
         attempts_read=len(seen),
         complete=complete,
         authorization=authorization(seen),
@@ -268,76 +262,8 @@ async def read_orders_insight(database: Database, query: InsightQuery) -> Orders
     )
 
 
-class _Counts(msgspec.Struct, kw_only=True):
-    """Failed and settled attempts by key."""
-
-    failed: Counter[str]
-    settled: Counter[str]
-    amounts: defaultdict[str, Counter[str]]
-    all_settled: int
-    by_category: bool
-
-    def settled_of(self, key: str) -> int:
-        return self.all_settled if self.by_category else self.settled[key]
-
-
-async def _counts(database: Database, query: InsightQuery, dimension: Dimension) -> _Counts:
-    """Count by a dimension; the category stands with the failures, everything else with the attempts."""
-    by_category = dimension == "category"
-    group = {"key": None if by_category else _key(dimension), "status": "$status", "currency": "$currency"}
-    totals: list[Document] = [
-        {"$match": query.match() | {"status": {"$in": ["succeeded", "failed", "reversed"]}}},
-        {"$group": {"_id": group, "n": {"$sum": 1}, "amount": {"$sum": "$amount_minor"}}},
-    ]
-    counts = _Counts(
-        failed=Counter(),
-        settled=Counter(),
-        amounts=defaultdict(Counter),
-        all_settled=0,
-        by_category=by_category,
-    )
-    failures: list[Document] = [
-        {"$match": query.match() | {"withdrawn": False}},
-        {
-            "$group": {
-                "_id": {"key": "$category", "currency": "$currency"},
-                "n": {"$sum": 1},
-                "amount": {"$sum": "$amount_minor"},
-            }
-        },
-    ]
-    for row in await _aggregated(database, "attempts", totals):
-        key = _named(row["_id"].get("key"))
-        counts.all_settled += row["n"]
-        counts.settled[key] += row["n"]
-        if row["_id"]["status"] == "failed" and not by_category:
-            counts.failed[key] += row["n"]
-            counts.amounts[key][row["_id"]["currency"]] += row["amount"]
-    if by_category:
-        counts.settled.clear()
-        for row in await _aggregated(database, "failures", failures):
-            key = _named(row["_id"].get("key"))
-            counts.failed[key] += row["n"]
-            counts.amounts[key][row["_id"]["currency"]] += row["amount"]
-    return counts
-
-
-def _key(dimension: Dimension) -> Any:
-    return _KEYS.get(dimension, f"${dimension}")
-
-
-def _named(key: object) -> str:
-    return "unknown" if key is None else str(key)
-
-
 def _money(amounts: Counter[str]) -> list[Money]:
     return [Money(currency, amount) for currency, amount in amounts.most_common() if amount]
-
-
-async def _aggregated(database: Database, collection: str, pipeline: list[Document]) -> list[Document]:
-    with translated():
-        cursor = await database[collection].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
-        return await cursor.to_list()
 
 
 def _seen(document: Document, verdict: Document) -> SeenAttempt:

@@ -112,10 +112,10 @@ async def read_overview(database: Database, now: datetime, chosen: Chosen = ALL)
     )
 
 
-async def read_gateways(database: Database, now: datetime) -> list[GatewayTraffic]:
-    """Each gateway's traffic of the last minutes, by name."""
+async def read_gateways(database: Database, now: datetime, chosen: Chosen = ALL) -> list[GatewayTraffic]:
+    """Each gateway's traffic of the last minutes, by name; all of it or what was chosen."""
     with translated():
-        (parts,) = await _sums(database, [minutes_ago(now, WINDOW_MINUTES - 1)])
+        (parts,) = await _sums(database, [minutes_ago(now, WINDOW_MINUTES - 1)], chosen)
     return gateways_of(parts)
 
 

@@ -14,6 +14,7 @@ import structlog
 
 from storage.database import Database, Document
 from storage.errors import StoreError, translated
+from storage.read_models.annotations import Annotation, read_actions
 from storage.read_models.chosen import ALL, Chosen
 from storage.read_models.health import state_of
 from storage.read_models.live_chosen import ChosenFigures, NarrowFigures, stale_since
@@ -35,6 +36,7 @@ from storage.read_models.live_traffic import QUERY_MS_MAX, LiveTraffic, Traffic,
 FACTS_EVERY_S: Final = 1.0
 ADVICE_EVERY_S: Final = 5.0
 COURSES_EVERY_S: Final = 5.0
+ACTIONS_EVERY_S: Final = 5.0
 ADVICE_DECISIONS: Final = 2_000
 ANOMALIES_MAX: Final = 200
 EXPERIMENTS_MAX: Final = 50
@@ -59,6 +61,7 @@ class LiveSnapshot(Traffic, frozen=True, kw_only=True, eq=False):
     workers: tuple[Worker, ...] = ()
     advice: tuple[AdviceCount, ...] = ()
     courses: tuple[ExperimentCourse, ...] = ()
+    actions: tuple[Annotation, ...] = ()
 
 
 class LiveFigures:
@@ -91,7 +94,8 @@ class LiveFigures:
         self._traffic = LiveTraffic(database, gateways, clock())
         self._chosen: weakref.WeakValueDictionary[Chosen, ChosenFigures] = weakref.WeakValueDictionary()
         self._courses = CourseReader(database)
-        self._facts_read_at = self._advice_read_at = self._courses_read_at = float("-inf")
+        self._facts_read_at = self._advice_read_at = float("-inf")
+        self._courses_read_at = self._actions_read_at = float("-inf")
         self._log = structlog.get_logger("live_figures")
         known = msgspec.structs.asdict(self._traffic.known)
         self.snapshot = LiveSnapshot(**known, lag=ReadingRing(), pace=ReadingRing())
@@ -122,7 +126,7 @@ class LiveFigures:
             def make() -> LiveTraffic:
                 return LiveTraffic(self._database, self._gateways, self._clock(), chosen)
 
-            figures = NarrowFigures(self, make, chosen) if chosen.is_narrow else ChosenFigures(self, make)
+            figures = (NarrowFigures if chosen.is_narrow else ChosenFigures)(self, make, chosen)
             self._chosen[chosen] = figures
         return figures
 
@@ -178,6 +182,9 @@ class LiveFigures:
             if now - self._courses_read_at >= COURSES_EVERY_S:
                 facts["courses"] = await self._courses.read(facts.get("experiments", before.experiments))
                 self._courses_read_at = now
+            if now - self._actions_read_at >= ACTIONS_EVERY_S:
+                facts["actions"] = await self._actions(now)
+                self._actions_read_at = now
         changed = {name: part for name, part in facts.items() if part != getattr(before, name)}
         known = msgspec.structs.asdict(self._traffic.known)
         self.snapshot = msgspec.structs.replace(before, **known, **changed)
@@ -225,9 +232,12 @@ class LiveFigures:
         return tuple(workers)
 
     async def _advice(self) -> tuple[AdviceCount, ...]:
-        """Count which gateway the newest decisions put first."""
+        """Count which gateway the newest decisions put first, for all choices at once."""
         by = {
             "gateway": {"$first": "$advice.ranking.gateway"},
+            "method": "$request.method",
+            "issuer": {"$ifNull": ["$request.issuer", "unknown"]},
+            "currency": "$request.currency",
             "policy": "$advice.policy",
             "exploring": {"$ifNull": ["$advice.exploring", False]},
         }
@@ -238,7 +248,12 @@ class LiveFigures:
         ]
         cursor = await self._database["decisions"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
         counts = read_facts([document["_id"] | document async for document in cursor], AdviceCount)
-        return tuple(sorted(counts, key=lambda count: (count.gateway, count.policy, count.exploring)))
+        return tuple(sorted(counts, key=msgspec.structs.astuple))
+
+    async def _actions(self, now: float) -> tuple[Annotation, ...]:
+        """What people and automatic actions did within the window, until now."""
+        since, until = (datetime.fromtimestamp(at, UTC) for at in (oldest_minute(now), now))
+        return tuple(await read_actions(self._database, since, until))
 
     async def _found(self, collection: str, query: Document, newest_by: str, count_max: int) -> list[Document]:
         cursor = self._database[collection].find(query, limit=count_max, max_time_ms=QUERY_MS_MAX)

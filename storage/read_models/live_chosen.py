@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -10,6 +10,8 @@ import numpy as np
 
 from storage.errors import TooManyAttempts
 from storage.read_models.chosen import Chosen
+from storage.read_models.chosen_decisions import FIELDS
+from storage.read_models.live_facts import AdviceCount
 from storage.read_models.live_series import WINDOW_MINUTES, MinuteCounts
 from storage.read_models.live_traffic import LiveTraffic
 from storage.read_models.single_attempts import readable_max
@@ -28,19 +30,21 @@ MINUTES_MIN: Final = 2
 
 
 class ChosenFigures:
-    """The figures of a choice.
+    """The figures of a choice: traffic and advice of its own, everything else as for all.
 
     Args:
         live: polls, and knows the rest.
         make: makes the traffic of what is chosen, empty.
+        chosen: what is.
     """
 
     is_narrow = False
     reach = WINDOW_MINUTES
 
-    def __init__(self, live: LiveFigures, make: Callable[[], LiveTraffic]) -> None:
-        self._live, self._make = live, make
+    def __init__(self, live: LiveFigures, make: Callable[[], LiveTraffic], chosen: Chosen) -> None:
+        self._live, self._make, self._chosen = live, make, chosen
         self._traffic = make()
+        self._advice: tuple[tuple[AdviceCount, ...], tuple[AdviceCount, ...]] = (), ()
         self._show()
 
     def stale_since(self, now: float) -> float | None:
@@ -58,8 +62,10 @@ class ChosenFigures:
         self._show()
 
     def _show(self) -> None:
-        known = msgspec.structs.asdict(self._traffic.known)
-        self.snapshot = msgspec.structs.replace(self._live.snapshot, **known)
+        whole, known = self._live.snapshot, msgspec.structs.asdict(self._traffic.known)
+        if self._advice[0] is not whole.advice:
+            self._advice = whole.advice, chosen_advice(whole.advice, self._chosen)
+        self.snapshot = msgspec.structs.replace(whole, **known, advice=self._advice[1])
 
 
 class NarrowFigures(ChosenFigures):
@@ -71,7 +77,7 @@ class NarrowFigures(ChosenFigures):
     is_narrow = True
 
     def __init__(self, live: LiveFigures, make: Callable[[], LiveTraffic], chosen: Chosen) -> None:
-        super().__init__(live, make)
+        super().__init__(live, make, chosen)
         self._attempts_max = readable_max(chosen)
         self._tried_at = float("-inf")
 
@@ -100,6 +106,14 @@ class NarrowFigures(ChosenFigures):
                 self.reach = 0
         self._traffic = self._make()
         self._show()
+
+
+def chosen_advice(advice: Sequence[AdviceCount], chosen: Chosen) -> tuple[AdviceCount, ...]:
+    """The counts of what was chosen, by what a decision tells of its payment and the gateway that it put first."""
+    wanted = {name: getattr(chosen, name) for name in FIELDS}
+    return tuple(
+        count for count in advice if all(not names or getattr(count, name) in names for name, names in wanted.items())
+    )
 
 
 def minutes_within(attempts: MinuteCounts, attempts_max: int) -> int:

@@ -77,9 +77,12 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AdviceCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How many of the newest decisions put a gateway first, under one policy."""
+    """How many of the newest decisions put a gateway first, under one policy, for payments of one kind."""
 
     gateway: str
+    method: str
+    issuer: str
+    currency: str
     policy: str
     exploring: bool
     decisions: int

@@ -44,6 +44,15 @@ class MinuteCounts(msgspec.Struct, frozen=True, eq=False):
         kept = slice(max(0, len(self.minutes) - minutes), None)
         return MinuteCounts(self.minutes[kept], self.first, self.second, self.values[kept])
 
+    def before(self, minutes: int) -> MinuteCounts:
+        """As many minutes just before the newest ones, told at the times of these.
+
+        Args:
+            minutes: at least twice as many are there.
+        """
+        earlier = self.values[-2 * minutes : -minutes]
+        return MinuteCounts(self.minutes[-minutes:], self.first, self.second, earlier)
+
 
 class MinuteGrid:
     """The newest cumulative sums of every minute of the window.
@@ -102,13 +111,14 @@ class MinuteGrid:
         """How many sums are known that are not zero."""
         return sum(bool(sums.any()) for cells in self._minutes.values() for sums in cells.values())
 
-    def counts(self, now: float) -> MinuteCounts:
+    def counts(self, now: float, length: int = WINDOW_MINUTES) -> MinuteCounts:
         """Lay the window out as one array that ends with the running minute.
 
         Args:
             now: seconds since epoch.
+            length: minutes.
         """
-        minutes = minutes_until(now)
+        minutes = minutes_until(now, length)
         first, second = tuple(self._first), tuple(self._second)
         values = np.zeros((len(minutes), len(first), len(second), self._columns), dtype=np.int64)
         rows = {name: index for index, name in enumerate(first)}
@@ -163,10 +173,10 @@ class ReadingRing:
         return self._times[index], self._values[np.ix_(index, np.arange(len(self._names)))]
 
 
-def minutes_until(now: float) -> Series:
-    """The starts of the minutes of the window, the running one last, seconds since epoch."""
+def minutes_until(now: float, length: int = WINDOW_MINUTES) -> Series:
+    """The starts of so many minutes, the running one last, seconds since epoch."""
     running = now // MINUTE_S * MINUTE_S
-    return np.asarray(running - MINUTE_S * np.arange(WINDOW_MINUTES - 1, -1, -1), dtype=np.float64)
+    return np.asarray(running - MINUTE_S * np.arange(length - 1, -1, -1), dtype=np.float64)
 
 
 def summed(changes: Mapping[Key, Counts], part: int) -> dict[str, Counts]:

@@ -35,6 +35,7 @@ COUNTS: Final = ("attempts", "pending", "succeeded", "failed", "abandoned", "rev
 LATENCY_COLUMN: Final = len(COUNTS)
 FAILURES: Final = ("failures",)
 
+HOUR_S: Final = WINDOW_MINUTES * MINUTE_S
 RECENT_MINUTES: Final = 4
 """Minutes read at every poll. Older sums change rarely (late corrections), so they are read again now and then."""
 
@@ -51,11 +52,13 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     ``polled_at``: seconds since epoch; None before the first poll.
     ``attempts``: columns ``COUNTS`` then the latency buckets, first gateway, second method.
     ``failures``: column ``FAILURES``, first gateway, second category.
+    ``attempts_before``: ``attempts`` of the hour before, at the same times; without corrections that came later.
     ``arrivals`` and ``failure_arrivals``: the same columns as they came in, per gateway and per category.
     """
 
     polled_at: float | None
     attempts: MinuteCounts
+    attempts_before: MinuteCounts
     failures: MinuteCounts
     arrivals: Arrivals
     failure_arrivals: Arrivals
@@ -81,6 +84,7 @@ class LiveTraffic:
         self.known = Traffic(
             polled_at=None,
             attempts=self._attempts.counts(now),
+            attempts_before=_hour_before(self._attempts, now),
             failures=self._failures.counts(now),
             arrivals=self._arrivals.arrivals(),
             failure_arrivals=self._failure_arrivals.arrivals(),
@@ -100,12 +104,16 @@ class LiveTraffic:
         Raises: StoreError: MongoDB did not answer or refused; ``known`` stays as it was.
         """
         before = self.known
-        every_s = NARROW_WINDOW_EVERY_S if self._chosen.is_narrow else WHOLE_WINDOW_EVERY_S
+        is_narrow = self._chosen.is_narrow
+        every_s = NARROW_WINDOW_EVERY_S if is_narrow else WHOLE_WINDOW_EVERY_S
         whole = minutes > self._minutes or now - self._whole_read_at >= every_s
         recent, oldest = self._recent_since(now), oldest_minute(now, minutes)
         since = oldest if whole else max(oldest, recent)
+        # The hour before is read once; from then on it is made of the minutes that leave the window.
+        unknown = before.polled_at is None or before.polled_at < oldest_minute(now)
+        attempts_since = since - HOUR_S if unknown and not is_narrow else since
         with translated():
-            attempts, failures = await asyncio.gather(self._attempt_rows(since), self._failure_rows(since))
+            attempts, failures = await asyncio.gather(self._attempt_rows(attempts_since), self._failure_rows(since))
         if whole:
             self._whole_read_at = now
         self._minutes = minutes
@@ -117,9 +125,11 @@ class LiveTraffic:
         self._arrive(
             self._failure_arrivals, self._failures, self._failures.put(failures, since=recent, **known), 1, now
         )
+        in_step = not unknown and before.attempts.minutes[-1] == now // MINUTE_S * MINUTE_S
         self.known = Traffic(
             polled_at=now,
             attempts=_laid_out(self._attempts, before.attempts, versions[0], now, minutes),
+            attempts_before=before.attempts_before if in_step else _hour_before(self._attempts, now),
             failures=_laid_out(self._failures, before.failures, versions[1], now, minutes),
             arrivals=self._arrivals.arrivals(),
             failure_arrivals=self._failure_arrivals.arrivals(),
@@ -170,13 +180,17 @@ def _row(names: Document, second: str, sums: Sequence[int] | Counts) -> Row:
     return _epoch_s(names["minute"]), str(names.get("gateway") or OTHER), str(names.get(second) or OTHER), sums
 
 
+def _hour_before(grid: MinuteGrid, now: float) -> MinuteCounts:
+    return grid.counts(now, 2 * WINDOW_MINUTES).before(WINDOW_MINUTES)
+
+
 def _laid_out(grid: MinuteGrid, before: MinuteCounts, version: int, now: float, minutes: int) -> MinuteCounts:
     """The newest minutes as an array; the same object as before when neither they nor the sums' version changed."""
     is_same = before.minutes[-1] == now // MINUTE_S * MINUTE_S and len(before.minutes) == minutes
     if grid.version == version and is_same:
         return before
     counts = grid.counts(now)
-    grid.forget(float(counts.minutes[0]))
+    grid.forget(float(counts.minutes[0]) - HOUR_S)
     return counts.last(minutes)
 
 

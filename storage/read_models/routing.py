@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -11,10 +11,13 @@ import msgspec
 from storage.database import Database
 from storage.errors import translated
 from storage.read_models.attempts import Decision
+from storage.read_models.chosen import ALL, Chosen
+from storage.read_models.chosen_decisions import newest_decisions
 from storage.read_models.gateways import GatewayTraffic, read_gateways
 from storage.read_models.measures import QUERY_MS_MAX, WINDOW_MINUTES, Rate, minutes_ago, rate_of, read_as
 from storage.read_models.routing_spend import Decider, Spend, read_spend
 
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
 DECISIONS_SHOWN: Final = 20
 PAIRS_MAX: Final = 2_000
 """Advised attempts compared with their outcome at most, newest first."""
@@ -54,16 +57,20 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     spend: list[Spend]
 
 
-async def read_routing(database: Database, now: datetime) -> Routing:
-    """Shares, expectations against outcomes, and the latest decisions."""
+async def read_routing(database: Database, now: datetime, chosen: Chosen = ALL) -> Routing:
+    """Shares, expectations against outcomes, and the latest decisions.
+
+    Args:
+        chosen: which payments; a decision belongs to the gateway that it put first.
+    """
     since = minutes_ago(now, WINDOW_MINUTES - 1)
     with translated():
         choices, pairs, gateways, latest, spent = await asyncio.gather(
-            _choices(database, since),
-            _pairs(database, since),
-            read_gateways(database, now),
-            database["decisions"].find().sort("decided_at", -1).limit(DECISIONS_SHOWN).to_list(),
-            read_spend(database, since),
+            _choices(database, since, chosen),
+            _pairs(database, since, chosen),
+            read_gateways(database, now, chosen),
+            _latest(database, chosen),
+            read_spend(database, since, chosen),
         )
     total = sum(row["decisions"] for row in choices)
     return Routing(
@@ -93,11 +100,9 @@ async def read_routing(database: Database, now: datetime) -> Routing:
     )
 
 
-async def _choices(database: Database, since: datetime) -> list[dict[str, Any]]:
+async def _choices(database: Database, since: datetime, chosen: Chosen) -> list[dict[str, Any]]:
     pipeline: list[dict[str, Any]] = [
-        {"$match": {"decided_at": {"$gte": since}}},
-        {"$sort": {"decided_at": -1}},
-        {"$limit": DECISIONS_COUNTED_MAX},
+        *newest_decisions(since, chosen, DECISIONS_COUNTED_MAX),
         {
             "$group": {
                 "_id": {"$ifNull": [{"$first": "$advice.ranking.gateway"}, "(none)"]},
@@ -111,7 +116,13 @@ async def _choices(database: Database, since: datetime) -> list[dict[str, Any]]:
     return await cursor.to_list()
 
 
-async def _pairs(database: Database, since: datetime) -> list[dict[str, Any]]:
+async def _latest(database: Database, chosen: Chosen) -> list[dict[str, Any]]:
+    newest = newest_decisions(EPOCH, chosen, DECISIONS_COUNTED_MAX)
+    cursor = await database["decisions"].aggregate([*newest, {"$limit": DECISIONS_SHOWN}], maxTimeMS=QUERY_MS_MAX)
+    return await cursor.to_list()
+
+
+async def _pairs(database: Database, since: datetime, chosen: Chosen) -> list[dict[str, Any]]:
     """Join settled attempts with the decision each one asked for, and average what that one expected of its gateway."""
     ranked = {"$first": "$decision.advice.ranking"}
     mine = {"$filter": {"input": {"$ifNull": [ranked, []]}, "cond": {"$eq": ["$$this.gateway", "$gateway"]}}}
@@ -119,7 +130,10 @@ async def _pairs(database: Database, since: datetime) -> list[dict[str, Any]]:
         {"$match": {"attempted_at": {"$gte": since}}},
         {"$sort": {"attempted_at": -1}},
         {"$limit": PAIRS_MAX * 2},
-        {"$match": {"decision_id": {"$ne": None}, "status": {"$in": ["succeeded", "failed", "reversed"]}}},
+        {
+            "$match": {"decision_id": {"$ne": None}, "status": {"$in": ["succeeded", "failed", "reversed"]}}
+            | chosen.match()
+        },
         {"$limit": PAIRS_MAX},
         {"$lookup": {"from": "decisions", "localField": "decision_id", "foreignField": "_id", "as": "decision"}},
         {"$set": {"ranked": {"$first": mine}}},

@@ -9,6 +9,8 @@ import msgspec
 
 from storage.database import Database
 from storage.errors import translated
+from storage.read_models.chosen import ALL, Chosen
+from storage.read_models.chosen_decisions import newest_decisions
 from storage.read_models.measures import QUERY_MS_MAX
 
 DECISIONS_MAX: Final = 20_000
@@ -48,13 +50,9 @@ class RoutingSpend(msgspec.Struct, frozen=True, kw_only=True):
     spend: list[Spend]
 
 
-async def read_spend(database: Database, since: datetime) -> RoutingSpend:
-    """Read both from the decisions since a moment."""
-    newest: list[dict[str, Any]] = [
-        {"$match": {"decided_at": {"$gte": since}}},
-        {"$sort": {"decided_at": -1}},
-        {"$limit": DECISIONS_MAX},
-    ]
+async def read_spend(database: Database, since: datetime, chosen: Chosen = ALL) -> RoutingSpend:
+    """Read both from the decisions since a moment, all or what was chosen."""
+    newest = newest_decisions(since, chosen, DECISIONS_MAX)
     first = {"$first": "$advice.ranking.expected_success"}
     explored = {"$and": [{"$eq": ["$advice.exploring", True]}, {"$gte": [{"$size": "$advice.ranking"}, 2]}]}
     taken = {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+from datetime import UTC, datetime, timedelta
 
 from playwright.async_api import Browser, expect
 
+from storage.audit import audit_entry, record_audit
 from tests.browser.test_pages import (
     DESK,
     DRAWN_MS_MAX,
@@ -18,6 +20,7 @@ from tests.browser.test_pages import (
     width_of,
 )
 from tests.conftest import eventually
+from web.keys import DATABASE
 
 BOXES = """texts => texts.map(text => {
   const {x, y, width, height} = text.getBBox();
@@ -51,6 +54,36 @@ async def test_the_ways_of_orders_are_readable(site: Site, browser: Browser) -> 
     rows = page.locator("section[aria-labelledby=flow-title] tbody tr")
     await expect(rows.last).to_contain_text("600")
     assert await width_of(page) <= PHONE["width"]
+
+
+async def test_what_was_done_shows_itself_in_the_charts(site: Site, browser: Browser) -> None:  # noqa: F811
+    """A pause is in the list of an open live view soon after, and the line in the chart tells it to the mouse."""
+    await site.start_dashboard()
+    _, page, problems = await logged_in(site, browser, DESK)
+    problems.clear()
+    await page.goto(site.url)
+    frame = page.frame_locator("iframe.live")
+    await expect(frame.get_by_label("What was done meanwhile")).to_contain_text("nobody paused", timeout=DRAWN_MS_MAX)
+    at = datetime.now(UTC) - timedelta(minutes=5)
+    entry = audit_entry(at, who="dana", what="gateway.paused", subject="gateway:bravo", reason="failing")
+    await record_audit(site.runner.app[DATABASE], entry)
+    link = frame.get_by_role("link", name="bravo paused")
+    await expect(link).to_be_visible(timeout=15_000)
+    chart = frame.get_by_label("Authorization rate per gateway")
+    await chart.scroll_into_view_if_needed()
+    box = await chart.bounding_box()
+    assert box is not None
+    tooltip = frame.locator(".bk-tooltip-content", has_text="bravo paused (dana)")
+    places = itertools.cycle(range(60, int(box["width"]) - 20, 2))
+
+    async def told() -> bool:
+        await page.mouse.move(box["x"] + next(places), box["y"] + 0.75 * box["height"])
+        return await tooltip.count() > 0
+
+    await eventually(told, within_s=60, every_s=0.02)
+    assert problems == []
+    await link.click()
+    await expect(page.locator("h1")).to_have_text("Audit log")
 
 
 async def test_a_course_tells_value_interval_and_units(site: Site, browser: Browser) -> None:  # noqa: F811

@@ -24,6 +24,8 @@ EXTRA = (
     "/policies?policy=uniform&days=1",
     "/trends?range=24h&by=method&gateway=alpha",
     "/?range=15m&gateway=alpha&method=card",
+    "/?range=1h&compare=1",
+    "/routing?gateway=alpha&method=card",
     "/failures?gateway=alpha",
 )
 VIOLATIONS = """async (only) => {

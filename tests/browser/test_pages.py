@@ -229,6 +229,55 @@ async def test_live_views_follow_the_choice(site: Site, browser: Browser) -> Non
     assert problems == []
 
 
+async def test_routing_follows_the_choice(site: Site, browser: Browser) -> None:
+    """A gateway chosen on the page Routing: charts and table are of it alone, and the page says what is not."""
+    await site.start_dashboard()
+    _, page, problems = await logged_in(site, browser, DESK)
+    problems.clear()
+    await page.goto(f"{site.url}/routing?range=1h&gateway=bravo")
+    frame = page.frame_locator("iframe[data-live]")
+    await expect(frame.locator(".legend li")).to_have_text(["bravo"], timeout=DRAWN_MS_MAX)
+    assert await page.locator('[data-part="expected"] tbody th').all_inner_texts() == ["bravo"]
+    await expect(page.locator("[role=note]")).to_contain_text("“In hindsight” and overriding are of all traffic")
+    await expect(page.locator("#hindsight-title")).to_contain_text("of all traffic")
+    await page.get_by_role("link", name="bravo").first.click()
+    await expect(frame.locator(".legend")).to_contain_text("alpha", timeout=DRAWN_MS_MAX)
+    await expect(page.locator("[role=note]")).to_have_count(0)
+    assert problems == []
+
+
+async def test_live_views_are_compared_with_the_time_before(site: Site, browser: Browser) -> None:
+    """A chip puts it into the address: legend and table tell both times, after a reload and with a filter too."""
+    await site.start_dashboard()
+    _, page, problems = await logged_in(site, browser, PHONE)
+    frame, table = page.frame_locator("iframe[data-live]"), page.locator('[data-part="minutes"] table').first
+    await expect(table).to_have_count(0)
+    await page.goto(f"{site.url}/?range=15m&gateway=alpha")
+    await page.get_by_role("link", name="compare with the 15 minutes before").click()
+    for _ in range(2):
+        assert "compare=1" in page.url
+        assert "gateway=alpha" in page.url
+        legend = frame.locator(".legend").first
+        await expect(legend).to_contain_text("the 15 minutes before", timeout=DRAWN_MS_MAX)
+        await expect(table).to_contain_text("The 15 minutes before: rate")
+        assert await width_of(page) <= PHONE["width"]
+        await page.reload()
+    both = await table.locator("tbody td").all_inner_texts()
+    assert len(both) == 8
+    assert all(text != "0" for text in both), both
+    await page.locator("#every-minute summary").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#every-minute tbody tr").first).to_be_visible()
+    async with page.expect_download() as download:
+        await page.locator('[data-part="minutes"] a').click()
+    rows = (await (await download.value).path()).read_text().splitlines()
+    assert any(",before," in row for row in rows)
+    await page.get_by_role("link", name="compare with the 15 minutes before").click()
+    await expect(table).to_have_count(0)
+    assert "compare" not in page.url
+    assert problems == []
+
+
 async def test_live_view_comes_back_by_itself(site: Site, browser: Browser) -> None:
     """While the dashboard is away the view says so; when it is back the charts are there without a reload by hand."""
     _, page, _ = await logged_in(site, browser, DESK)

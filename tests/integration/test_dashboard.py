@@ -23,14 +23,16 @@ import numpy as np
 import pytest
 from pymongo import AsyncMongoClient
 
+from ml.routing.rules import RuleSet
 from storage.database import Database
 from storage.errors import StoreUnavailable
 from storage.read_models import single_attempts
 from storage.read_models.amount_bands import AMOUNT_BANDS
 from storage.read_models.chosen import Chosen
-from storage.read_models.live import CHOICES_MAX, COURSES_EVERY_S, LiveFigures
+from storage.read_models.live import ACTIONS_EVERY_S, CHOICES_MAX, COURSES_EVERY_S, LiveFigures
 from storage.read_models.live_chosen import NarrowFigures
 from storage.read_models.live_courses import COURSE_POINTS_MAX
+from storage.routing_rules import keep_rules
 from tests.conftest import eventually
 from tests.web_documents import fill
 from web.dashboard.sessions import SESSION_HEADER, VIEWS, embed_path, signed_session_id
@@ -270,6 +272,40 @@ async def test_slots_are_added_up_and_corrections_followed(database: Database) -
     assert live.snapshot.attempts is before
 
 
+async def test_the_hour_before_is_read_once_and_then_made_of_what_leaves_the_window(database: Database) -> None:
+    """It stands at the times of the hour it is compared with; minute by minute it follows without being read again."""
+    clock = Clock(NOW)
+    rollups = database["attempt_rollups"]
+    ago = {
+        minutes: rollup(MINUTE - timedelta(minutes=minutes), "alpha", 10 + minutes, 10) for minutes in (0, 59, 60, 120)
+    }
+    await rollups.insert_many([*ago.values(), rollup(MINUTE - timedelta(minutes=60), "bravo", 1, 1)])
+    live = LiveFigures(database, gateways=("alpha", "bravo"), poll_ms=1000, heartbeat_s=2, clock=clock)
+    chosen = live.of(Chosen(gateway=("bravo",)))
+    await live.poll()
+
+    def before(figures: Any) -> dict[tuple[int, str], int]:
+        counts = figures.snapshot.attempts_before
+        np.testing.assert_array_equal(counts.minutes, figures.snapshot.attempts.minutes)
+        values = counts.values[..., 0].sum(axis=2)
+        return {(int(row) - 59, counts.first[column]): int(values[row, column]) for row, column in np.argwhere(values)}
+
+    assert before(live) == {(0, "alpha"): 70, (0, "bravo"): 1}, "120 minutes ago is before the hour before"
+    assert before(chosen) == {(0, "bravo"): 1}
+    known = live.snapshot.attempts_before
+    await rollups.update_many({"minute": MINUTE - timedelta(minutes=60)}, {"$inc": {"attempts": 500}})
+    clock.at += timedelta(seconds=29)
+    await live.poll()
+    assert live.snapshot.attempts_before is known
+    clock.at += timedelta(seconds=1)
+    await live.poll()
+    assert before(live) == {(-1, "alpha"): 70, (-1, "bravo"): 1, (0, "alpha"): 69}
+    await rollups.insert_one(rollup(MINUTE + timedelta(minutes=5), "alpha", 7, 7))
+    clock.at += timedelta(minutes=90)
+    await live.poll()
+    assert before(live) == {(-31, "alpha"): 10, (-26, "alpha"): 7}, "polls were missed for longer than the window"
+
+
 async def test_what_is_chosen_is_followed_apart(database: Database) -> None:
     """A choice has its own traffic and everybody's facts, is shared, let go with its last viewer, and bounded."""
     clock = Clock(NOW)
@@ -365,6 +401,38 @@ async def test_a_narrow_choice_is_looked_up_attempt_by_attempt(
     assert (too_many.reach, too_many.snapshot.polled_at) == (0, None)
 
 
+def decision(gateway: str, method: str, issuer: str | None = "harbour_bank") -> dict[str, Any]:
+    """A decision that put a gateway first."""
+    return {
+        "_id": f"dec_{gateway}_{method}_{issuer}",
+        "decided_at": NOW,
+        "request": {"method": method, "currency": "INR"} | ({"issuer": issuer} if issuer else {}),
+        "advice": {"ranking": [{"gateway": gateway}, {"gateway": "alpha"}], "policy": "adaptive", "exploring": True},
+    }
+
+
+async def test_advice_follows_the_choice(database: Database) -> None:
+    """Decisions are told apart by their payment and by the gateway put first, from one query for everybody."""
+    clock = Clock(NOW)
+    await database["decisions"].insert_many(
+        [decision("bravo", "card"), decision("bravo", "upi"), decision("charlie", "card", None)]
+    )
+    live = LiveFigures(database, gateways=("alpha", "bravo"), poll_ms=1000, heartbeat_s=2, clock=clock)
+    chosen = [
+        live.of(Chosen(gateway=("bravo",), method=("card",))),
+        live.of(Chosen(issuer=("unknown",))),
+        live.of(Chosen(currency=("EUR",))),
+    ]
+    await live.poll()
+    assert sum(count.decisions for count in live.snapshot.advice) == 3
+    seen = [[(count.gateway, count.method) for count in figures.snapshot.advice] for figures in chosen]
+    assert seen == [[("bravo", "card")], [("charlie", "card")], []]
+    known = chosen[0].snapshot.advice
+    clock.at += timedelta(seconds=10)
+    await live.poll()
+    assert chosen[0].snapshot.advice is known, "nothing is drawn again when nothing changed"
+
+
 async def test_facts_are_read(database: Database) -> None:
     """Open and recent anomalies, failures, advice, and heartbeats come along; old anomalies do not."""
     shape = {"signal": "success_rate", "severity": "major", "observed": 0.5, "expected": 0.9}
@@ -378,8 +446,7 @@ async def test_facts_are_read(database: Database) -> None:
     await database["anomalies"].insert_many([anomaly("open", None), anomaly("recent", 5), anomaly("old", 100)])
     failure = {"minute": MINUTE, "gateway": "alpha", "category": "network_timeout", "currency": "INR", "slot": 0}
     await database["failure_rollups"].insert_one(failure | {"failures": 4})
-    advice = {"ranking": [{"gateway": "bravo"}, {"gateway": "alpha"}], "policy": "adaptive", "exploring": True}
-    await database["decisions"].insert_one({"_id": "dec_1", "advice": advice, "decided_at": NOW})
+    await database["decisions"].insert_many([decision("bravo", "card"), decision("bravo", "upi")])
     beat = {"stage": "ingestor", "host": "h", "pid": 1, "started_at": NOW, "at": NOW, "batches": 0, "lag": 3}
     await database["heartbeats"].insert_one({"_id": "i", **beat})
     clock = Clock(NOW)
@@ -388,7 +455,10 @@ async def test_facts_are_read(database: Database) -> None:
     assert sorted(anomaly.anomaly_id for anomaly in live.snapshot.anomalies) == ["open", "recent"]
     assert live.snapshot.failures.second == ("network_timeout",)
     assert live.snapshot.failures.values[-1, 0, 0, 0] == 4
-    assert [(a.gateway, a.exploring, a.decisions) for a in live.snapshot.advice] == [("bravo", True, 1)]
+    assert [(a.gateway, a.method, a.exploring, a.decisions) for a in live.snapshot.advice] == [
+        ("bravo", "card", True, 1),
+        ("bravo", "upi", True, 1),
+    ]
     assert live.snapshot.failure_arrivals.names == ("network_timeout",)
     assert live.snapshot.failure_arrivals.sums[-1].tolist() == [[4]]
     assert live.snapshot.lag.rows()[1].tolist() == [[3.0]]
@@ -402,6 +472,74 @@ async def test_facts_are_read(database: Database) -> None:
     await database["heartbeats"].insert_one({"_id": "j", **beat, "stage": "router_advisor", "at": clock.at})
     await live.poll()
     np.testing.assert_array_equal(live.snapshot.lag.rows()[1][-1], [np.nan, 3.0], "a stopped worker tells nothing")
+
+
+async def test_what_was_done_is_read_every_few_seconds(database: Database) -> None:
+    """Pauses, maintenance, models, overrides, experiments and rules, by people and by themselves; nothing twice."""
+
+    def ago(minutes: float) -> datetime:
+        return NOW - timedelta(minutes=minutes)
+
+    def entry(minutes: float, what: str, subject: str, **details: Any) -> dict[str, Any]:
+        return {"_id": what, "at": ago(minutes), "who": "dana", "what": what, "subject": subject, "details": details}
+
+    await database["audit"].insert_many(
+        [
+            entry(50, "gateway.paused", "gateway:alpha"),
+            entry(45, "gateway.resumed", "gateway:alpha"),
+            entry(40, "routing.overridden", "routing:override"),
+            entry(35, "model.promoted", "model:failures", version=3),
+            entry(30, "experiment.stop", "experiment:first"),
+            entry(70, "routing.released", "routing:override"),
+            entry(20, "failure_code.corrected", "failure_code:51"),
+        ]
+    )
+    model = {"status": "in_force", "body": b"large"}
+    await database["models"].insert_many(
+        [
+            {"_id": "failures:3", "kind": "failures", "version": 3, "in_force_since": ago(35), **model},
+            {"_id": "forest:2", "kind": "forest", "version": 2, "in_force_since": ago(25), **model},
+        ]
+    )
+    pause = {"gateway": "bravo", "who": "dana", "resumed_at": None, "reason": ""}
+    await database["gateway_pauses"].insert_many(
+        [
+            {"_id": "p1", "kind": "maintenance", "starts_at": ago(15), "ends_at": ago(-15), **pause},
+            {"_id": "p2", "kind": "maintenance", "starts_at": ago(5), "ends_at": None, **pause, "resumed_at": ago(6)},
+            {"_id": "p3", "kind": "pause", "starts_at": ago(5), "ends_at": None, **pause},
+        ]
+    )
+    await keep_rules(database, RuleSet(), ago(12))
+    await keep_rules(database, RuleSet(), ago(2))
+    allocation = {"_id": "alc", "published_at": ago(10), "experiments": [{"name": "first"}, {"name": "second"}]}
+    await database["allocations"].insert_one(allocation)
+    clock = Clock(NOW)
+    live = LiveFigures(database, gateways=("alpha",), poll_ms=1000, heartbeat_s=2, clock=clock)
+    await live.poll()
+    told = [(round((NOW - one.at).total_seconds() / 60), one.words, one.who) for one in live.snapshot.actions]
+    assert told == [
+        (50, "alpha paused", "dana"),
+        (45, "alpha resumed", "dana"),
+        (40, "routing overridden", "dana"),
+        (35, "failures model promoted", "dana"),
+        (30, "first experiment stop", "dana"),
+        (25, "forest model in force, version 2", "trainer"),
+        (15, "bravo maintenance begins", "dana"),
+        (12, "routing rules changed", "router"),
+        (10, "experiments: first, second", "experiment allocator"),
+    ]
+    known = live.snapshot.actions
+    await database["audit"].insert_one(entry(-0.01, "gateway.maintenance_planned", "gateway:echo"))
+    clock.at += timedelta(seconds=ACTIONS_EVERY_S - 0.5)
+    await live.poll()
+    assert live.snapshot.actions is known
+    clock.at += timedelta(seconds=0.5)
+    await live.poll()
+    assert live.snapshot.actions[-1].words == "echo maintenance planned"
+    known = live.snapshot.actions
+    clock.at += timedelta(seconds=ACTIONS_EVERY_S)
+    await live.poll()
+    assert live.snapshot.actions is known
 
 
 async def test_courses_of_experiments_are_read_bit_by_bit(database: Database) -> None:

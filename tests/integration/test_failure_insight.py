@@ -12,15 +12,20 @@ from statsmodels.stats.proportion import proportion_confint
 from ml.failures.codes import code_key
 from ml.failures.taxonomy import CATEGORIES
 from storage.database import Database, Document
+from storage.read_models import failure_counts, failure_insight
+from storage.read_models.failure_counts import DIMENSIONS, IN_FAILURE_SUMS, SUMMED, Dimension, InsightQuery
 from storage.read_models.failure_insight import (
-    DIMENSIONS,
-    InsightQuery,
+    FailureRates,
+    failure_share,
     read_failure_rates,
     read_orders_insight,
     read_pareto,
 )
+from storage.read_models.time_sample import STRETCHES, TimeSample
+from tests.web_documents import fill
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
+END = START + timedelta(hours=15)
 FIELD = {"amount_band": None, "hour": None, "weekday": None}
 
 
@@ -124,3 +129,101 @@ async def test_pareto_and_orders(database: Database) -> None:
     settled = [a for a in mine if a["status"] in ("succeeded", "failed")]
     assert orders.authorization.attempts.whole == len(settled)
     assert (orders.soft.failed, orders.soft.settled) == (len(failed), len(failed))
+
+
+@pytest.mark.parametrize("dimension", sorted(SUMMED))
+async def test_many_attempts_are_counted_from_sums(
+    database: Database, monkeypatch: pytest.MonkeyPatch, dimension: Dimension
+) -> None:
+    """Sums per minute give what counting one by one gives, also for sums that became hours, and with a filter."""
+    await fill(database, END, attempts=1_000)
+    await _move(database, "attempt_rollups", END - timedelta(minutes=20))
+    await _move(database, "failure_rollups", END - timedelta(minutes=20))
+    for chosen in ({}, {"gateway": "bravo"}):
+        query = InsightQuery(since=END - timedelta(minutes=15), until=END, **chosen)
+        wanted = await read_failure_rates(database, query, dimension)
+        with monkeypatch.context() as few:
+            few.setattr(failure_counts, "EVERY_MAX", 20)
+            found = await read_failure_rates(database, query, dimension)
+        assert (wanted.basis, found.basis) == ("attempts", "sums")
+        money = dimension in IN_FAILURE_SUMS
+        assert rows_of(found, money=money) == rows_of(wanted, money=money)
+        assert (found.total, found.total_before) == (wanted.total, wanted.total_before)
+        assert found.total_before.settled > 50
+
+
+def rows_of(rates: FailureRates, *, money: bool) -> dict[str, object]:
+    """What is told of each key that had an attempt."""
+    rows = [row for row in rates.rows if row.now.failed or row.now.settled]
+    return {row.key: (row.now, row.before, sorted(row.amounts_failed, key=str) if money else None) for row in rows}
+
+
+async def _move(database: Database, name: str, before: datetime) -> None:
+    """Let older sums lie where compaction puts them; their minutes stay, so that a period can begin with any."""
+    old = {"minute": {"$lt": before}}
+    moved = [document async for document in database[name].find(old)]
+    await database[f"{name}_hours"].insert_many(moved)
+    await database[name].delete_many(old)
+
+
+async def test_many_attempts_without_sums_are_sampled(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bounded number stands for all, as it says; the rate of all lies within its interval; reasons likewise."""
+    await fill(database, END, attempts=3_000)
+    query = InsightQuery(since=END - timedelta(minutes=15), until=END)
+    whole = await read_failure_rates(database, query, "network")
+    everything = await read_pareto(database, query)
+    monkeypatch.setattr(failure_counts, "EVERY_MAX", 500)
+    monkeypatch.setattr(failure_insight, "FAILURES_READ_MAX", 100)
+    found = await read_failure_rates(database, query, "network")
+    pareto = await read_pareto(database, query)
+    assert (whole.basis, found.basis) == ("attempts", "sample")
+    for few, all_ in ((found.total, whole.total), (found.total_before, whole.total_before)):
+        assert 200 < few.settled < 800 < all_.settled
+        assert few.low is not None
+        assert few.high is not None
+        assert all_.rate is not None
+        assert few.low < all_.rate < few.high
+        assert (
+            few.high - few.low
+            > failure_share(few.failed, few.settled).high - failure_share(few.failed, few.settled).low - 1e-9
+        )  # type: ignore[operator]
+    assert sum(row.now.settled for row in found.rows) == found.total.settled
+    assert everything.sampled_share == 1
+    assert 0 < pareto.sampled_share < 1
+    assert 0 < pareto.failures < everything.failures
+    assert sum(reason.share for reason in pareto.reasons) == pytest.approx(1)
+
+
+async def test_a_category_of_one_method_is_sampled(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums of failures are not kept by method: rates are those of the sample, out of all its settled attempts."""
+    await fill(database, END, attempts=3_000)
+    monkeypatch.setattr(failure_counts, "EVERY_MAX", 500)
+    query = InsightQuery(since=END - timedelta(minutes=15), until=END, method="card")
+    found = await read_failure_rates(database, query, "category")
+    assert found.basis == "sample"
+    assert found.rows
+    assert {row.now.settled for row in found.rows} == {found.total.settled}
+    assert sum(row.now.failed for row in found.rows) == found.total.failed > 0
+
+
+async def test_stretches_lie_apart_and_tell_their_number(database: Database) -> None:
+    """Every part has one stretch of the share asked for; a document is found if it lies in one, and knows in which."""
+    since, until = START, START + timedelta(hours=5)
+    sample = TimeSample(since=since, until=until, share=0.1)
+    bounds = [each["attempted_at"] for each in sample.match()["$or"]]
+    part = (until - since) / STRETCHES
+    for number, bound in enumerate(bounds):
+        assert (
+            since + number * part
+            <= bound["$gte"]
+            < bound["$lt"]
+            <= since + (number + 1) * part + timedelta(milliseconds=1)
+        )
+        assert (bound["$lt"] - bound["$gte"]) / part == pytest.approx(0.1, abs=1e-6)
+    middles = [bound["$gte"] + 0.05 * part for bound in bounds]
+    await database["attempts"].insert_many({"_id": str(n), "attempted_at": at} for n, at in enumerate(middles))
+    await database["attempts"].insert_one({"_id": "before", "attempted_at": since - timedelta(seconds=1)})
+    cursor = await database["attempts"].aggregate([{"$match": sample.match()}, {"$set": {"number": sample.number()}}])
+    assert {document["_id"]: int(document["number"]) async for document in cursor} == {
+        str(n): n for n in range(STRETCHES)
+    }

@@ -75,9 +75,9 @@ async def success_cost(call: Call) -> SuccessCost:
     return await success_cost_of(call.request)
 
 
-async def routing(call: Call) -> Routing:
-    """The router's newest decisions, added up."""
-    return await routing_of(call.request)
+async def routing(call: Call, params: OverviewParams) -> Routing:
+    """The router's newest decisions, added up: all, or those of what is chosen that put one of its gateways first."""
+    return await routing_of(call.request, _chosen(params))
 
 
 class RegretParams(Params, frozen=True, kw_only=True):
@@ -110,7 +110,7 @@ OPERATIONS = (
     Operation("GET", "/api/v1/failures", failures, params=FailuresParams, answer=Failures),
     Operation("GET", "/api/v1/failures/map", failure_map, answer=FailureMap),
     Operation("GET", "/api/v1/routing/success-cost", success_cost, answer=SuccessCost),
-    Operation("GET", "/api/v1/routing", routing, answer=Routing, shared=True),
+    Operation("GET", "/api/v1/routing", routing, params=OverviewParams, answer=Routing, shared=True),
     Operation("GET", "/api/v1/routing/regret", regret, params=RegretParams, answer=RoutingHindsight),
     Operation("GET", "/api/v1/experiments", experiments, answer=Experiments),
     Operation("GET", "/api/v1/health", health, answer=SystemHealth),

@@ -10,6 +10,8 @@ from bokeh.models import DatetimeTickFormatter, NumeralTickFormatter, Range1d
 from bokeh.models.annotations import Label
 from bokeh.plotting import figure
 
+from web.choosing import BEFORE
+
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 EMPTY: Final = "not enough data yet"
 
@@ -69,6 +71,11 @@ MARKERS: Final = ("circle", "square", "triangle", "diamond", "inverted_triangle"
 SEVERITY_ORDER: Final = ("minor", "major", "critical")
 
 
+TOGETHER: Final = "all together"
+WHOLES: Final = {TOGETHER: ("text", "solid", "circle")} | dict.fromkeys(BEFORE.values(), ("muted", "dashed", "square"))
+"""Lines of no single name: their colour in the look, dash and marker."""
+
+
 class Mark(msgspec.Struct, frozen=True):
     """How one name is drawn everywhere: by colour and marker; the dash tells names apart that share a colour."""
 
@@ -91,6 +98,9 @@ class Marks:
 
     def of(self, name: str, look: Look) -> Mark:
         """The mark of a name in a theme."""
+        if name in WHOLES:
+            colour_name, dash, marker = WHOLES[name]
+            return Mark(getattr(look, colour_name), dash, marker)
         place = self._places.get(name)
         if place is None:
             place = len(self._places)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from storage.read_models.chosen import ALL, Chosen
-from web.choosing import LIVE_RANGE, LIVE_RANGES, chosen_of
+from web.choosing import LIVE_RANGE, LIVE_RANGES, chosen_of, compared
 from web.dashboard.appearance import LIGHT, LOOKS, Look
 
 
@@ -17,6 +17,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     look: Look = LIGHT
     minutes: int = LIVE_RANGES[LIVE_RANGE]
     chosen: Chosen = ALL
+    compare: bool = False
 
 
 def asked_of(arguments: Mapping[str, Sequence[bytes]]) -> Asked:
@@ -31,9 +32,11 @@ def asked_of(arguments: Mapping[str, Sequence[bytes]]) -> Asked:
     def said(name: str) -> list[str]:
         return [value.decode(errors="replace") for value in arguments.get(name, ())]
 
+    chosen = chosen_of(said)
     theme, span = [*said("theme"), ""][0], [*said("range"), ""][0]
     return Asked(
         look=LOOKS.get(theme, LIGHT),
         minutes=LIVE_RANGES.get(span, LIVE_RANGES[LIVE_RANGE]),
-        chosen=chosen_of(said),
+        chosen=chosen,
+        compare=compared([*said("compare"), None][0], chosen),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -193,6 +194,50 @@ def volumes(counts: MinuteCounts) -> Lines:
     """Attempts of every gateway and minute."""
     attempts = counts.values[..., ATTEMPTS].sum(axis=2).T.astype(float)
     return _shown(Lines(counts.minutes, counts.first, attempts, attempts))
+
+
+def minute_latencies(counts: MinuteCounts, *, share: float) -> Lines:
+    """A latency percentile of every gateway and minute, milliseconds; NaN where fewer than ``ROLLING_N_MIN`` came in.
+
+    Args:
+        share: 0 < share <= 1.
+    """
+    buckets = slice(LATENCY_COLUMN, LATENCY_COLUMN + LATENCY_BUCKETS)
+    histogram = np.maximum(counts.values[..., buckets].sum(axis=2), 0)
+    n = histogram.sum(axis=-1)
+    value = np.where(n >= ROLLING_N_MIN, percentile_ms(histogram, share), np.nan)
+    return _shown(Lines(counts.minutes, counts.first, value.T, n.T.astype(float)))
+
+
+def compared(
+    compute: Callable[[MinuteCounts], Lines], counts: MinuteCounts, before: MinuteCounts, names: tuple[str, str]
+) -> Lines:
+    """The lines of every gateway, one of all together, and one of all together in the period before.
+
+    Args:
+        compute: computes lines from sums, one a first name.
+        before: told at the same times as ``counts``.
+        names: what the two lines of all together are called; with one gateway there is no first of them.
+    """
+    own = compute(counts)
+    together, earlier = (
+        compute(MinuteCounts(sums.minutes, (name,), sums.second, sums.values.sum(axis=1, keepdims=True)))
+        for name, sums in zip(names, (counts, before), strict=True)
+    )
+    parts = [own, earlier] if len(own.names) <= 1 else [own, together, earlier]
+
+    def joined(part: str) -> Series | None:
+        values = [getattr(lines, part) for lines in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    return Lines(
+        counts.minutes,
+        tuple(name for lines in parts for name in lines.names),
+        np.concatenate([lines.value for lines in parts]),
+        np.concatenate([lines.n for lines in parts]),
+        joined("low"),
+        joined("high"),
+    )
 
 
 def failure_categories(counts: MinuteCounts) -> Lines:

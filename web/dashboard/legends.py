@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Final
 
@@ -41,15 +41,17 @@ class HtmlPanel:
             self.root.text = html
 
 
-def gateway_legend(marks: Marks, look: Look, note: str, snapshot: LiveSnapshot) -> str:
+def gateway_legend(marks: Marks, look: Look, note: str, others: Sequence[str], snapshot: LiveSnapshot) -> str:
     """Which line is whose: colour, dash, and marker of every gateway that has attempts.
 
     Args:
         note: what else is to be known, after the gateways; empty: nothing.
+        others: lines of no single gateway, after them; with one gateway the first of them is not drawn.
     """
     seen = snapshot.attempts.values[..., 0].sum(axis=(0, 2))
     names = [name for name, attempts in zip(snapshot.attempts.first, seen, strict=True) if attempts > 0]
-    return line_legend(names, marks, look, note)
+    more = others if len(names) > 1 else others[1:]
+    return line_legend([*names, *more] if names else [], marks, look, note)
 
 
 def line_legend(names: Iterable[str], marks: Marks, look: Look, note: str = "") -> str:
@@ -87,6 +89,8 @@ small {{ color: {look.muted}; font-size: 12px; }}
 .legend {{ display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0; padding: 0; list-style: none; font-size: 13px; }}
 .legend li {{ display: flex; align-items: center; gap: 6px; min-width: 0; }}
 .legend li span {{ min-width: 0; overflow-wrap: anywhere; }} .legend li svg {{ flex: none; }}
+.actions {{ margin: 0; padding: 0; list-style: none; }} .actions li {{ padding: 2px 0; overflow-wrap: anywhere; }}
+a {{ color: {look.series[0]}; }} time {{ font-variant-numeric: tabular-nums; margin-right: 6px; }} p {{ margin: 0; }}
 .state {{ font-weight: 600; }} .good {{ color: {look.good}; }} .bad {{ color: {look.bad}; }}
 .warn {{ color: {look.warn}; }} .quiet {{ color: {look.muted}; }}
 """

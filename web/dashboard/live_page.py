@@ -22,8 +22,9 @@ from storage.read_models.live_series import WINDOW_MINUTES, MinuteCounts
 from web.dashboard.appearance import FONT, LIGHT, Look, Marks
 from web.dashboard.asked import asked_of
 from web.dashboard.legends import stylesheet
+from web.dashboard.panels import Palette, Panel
 from web.dashboard.sessions import PREFIX
-from web.dashboard.views import BUILDERS, Palette, Panel
+from web.dashboard.views import BUILDERS
 
 
 class SharedMarks:
@@ -38,11 +39,12 @@ class SharedMarks:
         self._gateways, self._stages = Marks(gateways), Marks(stages)
         self._categories, self._experiments = Marks(), Marks()
 
-    def palette(self, look: Look, minutes: int = WINDOW_MINUTES) -> Palette:
-        """The palette in one theme, looking back so far."""
+    def palette(self, look: Look, minutes: int = WINDOW_MINUTES, *, compare: bool = False) -> Palette:
+        """The palette in one theme, looking back so far, compared with the period before or not."""
         return Palette(
             look=look,
             minutes=minutes,
+            compare=compare,
             gateways=self._gateways,
             categories=self._categories,
             stages=self._stages,
@@ -101,6 +103,7 @@ class Window:
             if name not in self._last or self._last[name][0] is not whole:
                 self._last[name] = whole, whole.last(self._minutes)
         kept = {name: last for name, (_, last) in self._last.items()}
+        kept["attempts_before"] = snapshot.attempts.before(self._minutes)
         return msgspec.structs.replace(snapshot, **kept)
 
 
@@ -223,7 +226,7 @@ def application(view: str, live: LiveFigures, marks: SharedMarks, audience: Audi
         except ValueError as problem:
             _frame(document, "Not shown", LIGHT, (), str(problem))
             return
-        look, panels = asked.look, build(marks.palette(asked.look, asked.minutes))
+        look, panels = asked.look, build(marks.palette(asked.look, asked.minutes, compare=asked.compare))
         page = LivePage(document, panels, figures, look, asked.minutes)
         _frame(document, title, look, panels)
         page.update(time.time())

@@ -11,7 +11,8 @@ from bokeh.models import ColumnDataSource, HoverTool
 
 from storage.read_models.live import LiveSnapshot
 from storage.read_models.live_series import MINUTE_S, WINDOW_MINUTES, Series
-from web.dashboard.appearance import Look, Mark, Marks, centre, chart, empty_label, thousands
+from web.choosing import BEFORE
+from web.dashboard.appearance import WHOLES, Look, Mark, Marks, centre, chart, empty_label, thousands
 from web.dashboard.figures_data import Lines
 from web.dashboard.ranges import MS, ceiling, growing, share_range
 from web.dashboard.spans import Shading
@@ -22,12 +23,17 @@ MARKED_STEPS: Final = 10
 BAR_WIDTH: Final = 0.86
 """Of a step; the rest is the gap that tells bars apart."""
 
+FAINT: Final = 0.5
+"""How much is left of the lines of single names where all together is compared with before."""
+
 STEPS_MIN: Final = 5
 WIDTH_S_MIN: Final = 180.0
 """A chart is at least 3 minutes and five steps wide."""
 
 
-def banded_line(root: Any, source: Any, mark: Mark, place: int, *, band: bool = True) -> Any:
+def banded_line(  # what a line is made of
+    root: Any, source: Any, mark: Mark, place: int, *, band: bool = True, alpha: float = 1.0
+) -> Any:
     """Draw one line with its markers and, unless told otherwise, its band; returns the line, for a tooltip.
 
     The source has columns ``time``, ``value_N`` and ``mark_N``, and for the band ``bottom_N`` and ``top_N``.
@@ -49,18 +55,21 @@ def banded_line(root: Any, source: Any, mark: Mark, place: int, *, band: bool = 
         line_color=mark.colour,
         line_dash=mark.dash,
         line_width=2,
+        line_alpha=alpha,
         line_join="round",
     )
-    root.scatter(x="time", y=f"mark_{place}", source=source, marker=mark.marker, size=7, color=mark.colour)
+    root.scatter(x="time", y=f"mark_{place}", source=source, marker=mark.marker, size=7, color=mark.colour, alpha=alpha)
     return line
 
 
 class LineChart:
-    """One line a gateway over the last hour, minute by minute, with a band: per cent, on a scale that ends at 100.
+    """One line a name, minute by minute.
 
     Args:
         lines: computes what is drawn; minutes that are not known yet are left out.
         axis: title of the vertical axis with its unit.
+        unit: stands behind every value in the tooltip.
+        share: a per cent scale that ends at 100, with bands, and anomalies behind the lines.
     """
 
     def __init__(
@@ -70,20 +79,23 @@ class LineChart:
         lines: Callable[[LiveSnapshot], Lines],
         *,
         axis: str,
+        unit: str = "%",
+        share: bool = True,
         height: int = 260,
     ) -> None:
         self.root = chart(look, height=height, axis=axis)
         self.root.yaxis.formatter = thousands()
-        self._look, self._marks, self._compute = look, marks, lines
+        self._look, self._marks, self._compute, self._unit, self._share = look, marks, lines, unit, share
         self._source: Any = ColumnDataSource(data={"time": np.empty(0)})
         self._names: tuple[str, ...] = ()
         self._empty = empty_label(look, self.root)
-        self._shading = Shading(look, marks, self.root)
+        self._shading = Shading(look, marks, self.root) if share else None
         self._drawn: Lines | None = None
 
     def update(self, snapshot: LiveSnapshot, now: float) -> None:
         """Draw again what changed."""
-        self._shading.update(snapshot, now)
+        if self._shading:
+            self._shading.update(snapshot, now)
         lines = self._compute(snapshot)
         if self._drawn is not None and same(lines, self._drawn):
             return
@@ -91,11 +103,12 @@ class LineChart:
         self._source.data = self._columns(lines)
         for name in lines.names:
             if name not in self._names:
-                self._add(name, len(self._names))
+                stands_back = name not in WHOLES and not WHOLES.keys().isdisjoint(lines.names)
+                self._add(name, len(self._names), stands_back=stands_back)
                 self._names = (*self._names, name)
         plot = self.root
         plot.x_range.start, plot.x_range.end = steps_ms(lines, MINUTE_S, now)
-        plot.y_range.start, plot.y_range.end = share_range(lines.value)
+        plot.y_range.start, plot.y_range.end = share_range(lines.value) if self._share else (0, ceiling(lines.value))
         self._empty.visible = not bool(np.isfinite(lines.value).any())
         centre(plot, self._empty)
 
@@ -109,19 +122,24 @@ class LineChart:
             for part, values in parts.items():
                 if values is not None:
                     columns[f"{part}_{place}"] = values[known[name]] if name in known else blank
-            value, low, high = (columns[f"{part}_{place}"] for part in ("value", "low", "high"))
-            held = held_in_gaps(value, np.nan)
-            columns[f"bottom_{place}"] = np.where(np.isnan(value), held, low)
-            columns[f"top_{place}"] = np.where(np.isnan(value), held, high)
-            columns[f"mark_{place}"] = np.where(marked(lines.times, MINUTE_S, place), columns[f"value_{place}"], np.nan)
+            value = columns[f"value_{place}"]
+            if self._share:
+                held = held_in_gaps(value, np.nan)
+                columns[f"bottom_{place}"] = np.where(np.isnan(value), held, columns[f"low_{place}"])
+                columns[f"top_{place}"] = np.where(np.isnan(value), held, columns[f"high_{place}"])
+            columns[f"mark_{place}"] = np.where(marked(lines.times, MINUTE_S, place), value, np.nan)
         return columns
 
-    def _add(self, name: str, place: int) -> None:
-        line = banded_line(self.root, self._source, self._marks.of(name, self._look), place)
+    def _add(self, name: str, place: int, *, stands_back: bool) -> None:
+        mark, band, alpha = self._marks.of(name, self._look), self._share, 1.0
+        if stands_back:
+            band, alpha = False, FAINT
+        line = banded_line(self.root, self._source, mark, place, band=band, alpha=alpha)
+        interval = f" [@low_{place}{{0.0}} – @high_{place}{{0.0}}]" if self._share else ""
         rows = [
-            (name, f"@value_{place}{{0,0.0}} % [@low_{place}{{0.0}} – @high_{place}{{0.0}}]"),
+            (name, f"@value_{place}{{0,0.0}} {self._unit}{interval}"),
             ("n", f"@n_{place}{{0,0}}"),
-            ("minute", "@time{%H:%M} UTC"),
+            ("beside" if name in BEFORE.values() else "minute", "@time{%H:%M} UTC"),
         ]
         self.root.add_tools(hover(line, rows))
 

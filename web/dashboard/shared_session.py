@@ -79,7 +79,7 @@ class SharedSession(ServerSession):
         content = serialize_json({"events": serializer.encode(changes)})
         document.models.flush_synced(lambda model: not serializer.has_ref(model))
         header = serialize_json(patch_doc.create_header())
-        await asyncio.gather(*(_send(connection, header, content) for connection in tuple(self._informed)))
+        await asyncio.gather(*(self._send(connection, header, content) for connection in tuple(self._informed)))
 
     def _handle_pull(self, message: Any, connection: ServerConnection) -> Any:
         return self.with_document_locked(self._whole, message, connection)
@@ -89,8 +89,23 @@ class SharedSession(ServerSession):
         if self._encoded is None:
             self._encoded = serialize_json({"doc": self.document.to_json(deferred=False)})
         header = serialize_json(pull_doc_reply.create_header(request_id=message.header["msgid"]))
-        await _send(connection, header, self._encoded)
+        await self._send(connection, header, self._encoded)
         self._informed.add(connection)
+
+    async def _send(self, connection: ServerConnection, header: str, content: str) -> None:
+        """Send a message that is encoded already; whoever does not take it in time is let go, and comes back by itself.
+
+        Who left meanwhile knows no session any more.
+        """
+        socket: Any = connection._socket
+        try:
+            async with asyncio.timeout(SEND_S_MAX):
+                with await socket.write_lock.acquire():
+                    for part in (header, "{}", content):
+                        await socket.write_message(part, locked=False)
+        except (WebSocketClosedError, TimeoutError):
+            self.unsubscribe(connection)
+            socket.close()
 
     def _handle_push(self, message: Any, connection: ServerConnection) -> Any:
         return _refused(message, connection)
@@ -114,16 +129,3 @@ def share_sessions(secret: bytes, token_life_s: int) -> None:
 async def _refused(message: Any, connection: ServerConnection) -> Any:
     """Browsers tell the sizes that they drew and more; the protocol wants an answer, the document is not touched."""
     return connection.ok(message)
-
-
-async def _send(connection: ServerConnection, header: str, content: str) -> None:
-    """Send a message that is encoded already; whoever does not take it in time is let go, and comes back by itself."""
-    socket: Any = connection._socket
-    try:
-        async with asyncio.timeout(SEND_S_MAX):
-            with await socket.write_lock.acquire():
-                for part in (header, "{}", content):
-                    await socket.write_message(part, locked=False)
-    except (WebSocketClosedError, TimeoutError):
-        connection.session.unsubscribe(connection)
-        socket.close()

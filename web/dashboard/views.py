@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
-import msgspec
-from bokeh.models.ui.ui_element import UIElement
-
-from storage.read_models.live import LiveSnapshot
+from storage.read_models.live import ADVICE_DECISIONS, LiveSnapshot
 from storage.read_models.live_arrivals import ARRIVALS_MINUTES
-from storage.read_models.live_series import MINUTE_S, WINDOW_MINUTES, MinuteCounts
+from storage.read_models.live_series import MINUTE_S
 from web.dashboard import legends
-from web.dashboard.appearance import Look, Marks
 from web.dashboard.courses import COURSE_NOTE, CourseChart, course_legend
 from web.dashboard.figures_data import (
-    MATURE_S,
     ROLLING_N_MIN,
     ROLLING_S,
-    Lines,
     arrival_pace,
     arrival_shares,
     authorization_rates,
     category_pace,
     failure_categories,
     mature,
+    minute_latencies,
     rolling_latencies,
     rolling_rates,
     volumes,
 )
 from web.dashboard.legends import HtmlPanel
+from web.dashboard.moments import Annotated, action_list
+from web.dashboard.panels import Palette, Panel
 from web.dashboard.readings import ReadingChart
 from web.dashboard.rolling import RollingChart
 from web.dashboard.series import BarChart, LineChart
@@ -41,62 +38,6 @@ SPAN_S: Final = ARRIVALS_MINUTES * MINUTE_S
 PACE_STEP_S: Final = 5.0
 SHARE_STEP_S: Final = 10.0
 GAP_NOTE: Final = f"gap: fewer than {ROLLING_N_MIN} in {ROLLING_S:.0f} s"
-
-
-class Component(Protocol):
-    """One panel: what stands in the page, and how it follows the figures."""
-
-    @property
-    def root(self) -> UIElement:
-        """What stands in the page."""
-        ...
-
-    def update(self, snapshot: LiveSnapshot, now: float) -> None:
-        """Draw again what changed; ``now`` in seconds since epoch."""
-        ...
-
-
-class Panel(msgspec.Struct, frozen=True, kw_only=True):
-    """A component with its heading. ``bare`` ones stand without a card; ``wide`` ones take the whole row."""
-
-    name: str
-    component: Component
-    title: str = ""
-    note: str = ""
-    wide: bool = False
-    bare: bool = False
-
-
-class Palette(msgspec.Struct, frozen=True, kw_only=True):
-    """How a view is drawn: the theme, the places of all names in its colours, and how far back.
-
-    The places are the same for all viewers. ``minutes``: what charts of whole minutes show.
-    """
-
-    look: Look
-    gateways: Marks
-    categories: Marks
-    stages: Marks
-    experiments: Marks
-    minutes: int = WINDOW_MINUTES
-
-    @property
-    def span(self) -> str:
-        """How far back, in words."""
-        return "last hour" if self.minutes == WINDOW_MINUTES else f"last {self.minutes} minutes"
-
-    @property
-    def mature_note(self) -> str:
-        """What charts of whole minutes say of themselves."""
-        return f"{self.span}; a minute appears {MATURE_S:.0f} s after its end"
-
-    def gateway_colour(self, name: str) -> str:
-        """The colour of a gateway."""
-        return self.gateways.of(name, self.look).colour
-
-    def category_colour(self, name: str) -> str:
-        """The colour of a failure category."""
-        return self.categories.category(name, self.look)
 
 
 def overview(palette: Palette) -> list[Panel]:
@@ -115,27 +56,49 @@ def overview(palette: Palette) -> list[Panel]:
         unit="attempts/s",
         height=240,
     )
-    minutes = LineChart(look, marks, _whole_minutes(authorization_rates), axis=per_cent, height=240)
+    minutes = LineChart(look, marks, palette.by_minute(authorization_rates), axis=per_cent, height=240)
+    volume = LineChart(
+        look, marks, palette.by_minute(volumes), axis="attempts", unit="attempts", share=False, height=220
+    )
+    latency = LineChart(
+        look, marks, palette.by_minute(partial(minute_latencies, share=0.95)), axis="ms", unit="ms", share=False,
+        height=220,
+    )  # fmt: skip
     return [
-        _gateway_legend(palette, GAP_NOTE),
+        _gateway_legend(palette, GAP_NOTE, palette.wholes if palette.compare else ()),
         Panel(
             name="rate",
-            component=rate,
+            component=Annotated(rate, look),
             title="Authorization rate per gateway",
             note=f"of the last {ROLLING_S:.0f} s, as results come in; band: 95 % interval; hatched: anomaly",
             wide=True,
         ),
-        Panel(name="activity", component=pace, title="Attempts per second", note=f"mean of {PACE_STEP_S:.0f} s"),
+        Panel(
+            name="activity",
+            component=Annotated(pace, look),
+            title="Attempts per second",
+            note=f"mean of {PACE_STEP_S:.0f} s",
+        ),
         _split(palette, height=240),
-        Panel(name="p50", component=p50, title="Latency p50", note="half are faster; of the last 60 s"),
-        Panel(name="p95", component=p95, title="Latency p95", note="19 of 20 are faster; of the last 60 s"),
+        Panel(
+            name="p50", component=Annotated(p50, look), title="Latency p50", note="half are faster; of the last 60 s"
+        ),
+        Panel(
+            name="p95",
+            component=Annotated(p95, look),
+            title="Latency p95",
+            note="19 of 20 are faster; of the last 60 s",
+        ),
         Panel(
             name="minutes",
-            component=minutes,
+            component=Annotated(minutes, look),
             title="Authorization rate per minute",
             note=palette.mature_note,
             wide=True,
         ),
+        Panel(name="volume", component=Annotated(volume, look), title="Attempts per minute", note=palette.span),
+        Panel(name="latency", component=Annotated(latency, look), title="Latency p95 per minute", note=palette.span),
+        _meanwhile(palette),
     ]
 
 
@@ -171,13 +134,16 @@ def failures(palette: Palette) -> list[Panel]:
         Panel(name="legend", component=HtmlPanel(look, legend), wide=True, bare=True),
         Panel(
             name="now",
-            component=now,
+            component=Annotated(now, look),
             title="Failures by category",
             note=f"as they come in, {SHARE_STEP_S:.0f} s a bar",
             wide=True,
         ),
-        Panel(name="minutes", component=minutes, title="Failures per minute", note=palette.mature_note),
+        Panel(
+            name="minutes", component=Annotated(minutes, look), title="Failures per minute", note=palette.mature_note
+        ),
         Panel(name="pareto", component=pareto, title="What fails most", note=palette.span),
+        _meanwhile(palette),
     ]
 
 
@@ -186,7 +152,7 @@ def routing(palette: Palette) -> list[Panel]:
     look, marks = palette.look, palette.gateways
     volume = BarChart(
         look,
-        _whole_minutes(volumes),
+        lambda snapshot: mature(volumes(snapshot.attempts), snapshot.polled_at or 0.0),
         step_s=MINUTE_S,
         colour=palette.gateway_colour,
         axis="attempts per minute",
@@ -195,13 +161,14 @@ def routing(palette: Palette) -> list[Panel]:
     return [
         _gateway_legend(palette),
         _split(palette, height=300, wide=True),
-        Panel(name="volume", component=volume, title="Attempts per minute", note=palette.mature_note),
+        Panel(name="volume", component=Annotated(volume, look), title="Attempts per minute", note=palette.mature_note),
         Panel(
             name="advice",
             component=AdviceChart(look, marks),
             title="What the router puts first",
-            note="hatched: to explore",
+            note=f"of the newest {ADVICE_DECISIONS:,} decisions; hatched: to explore",
         ),
+        _meanwhile(palette),
     ]
 
 
@@ -211,11 +178,12 @@ def anomalies(palette: Palette) -> list[Panel]:
         _gateway_legend(palette),
         Panel(
             name="timeline",
-            component=Timeline(palette.look, palette.gateways),
+            component=Annotated(Timeline(palette.look, palette.gateways), palette.look, labelled=False),
             title="Timeline of anomalies",
             note="at most one hour back; dots: minor, lines: major, crosses: critical",
             wide=True,
         ),
+        _meanwhile(palette),
     ]
 
 
@@ -283,14 +251,19 @@ BUILDERS: Final[dict[str, tuple[str, Callable[[Palette], list[Panel]]]]] = {
 """Title and builder of every view, by the last part of its path."""
 
 
-def _whole_minutes(lines: Callable[[MinuteCounts], Lines]) -> Callable[[LiveSnapshot], Lines]:
-    """Compute from the minutes whose attempts have had the time to be reported."""
-    return lambda snapshot: mature(lines(snapshot.attempts), snapshot.polled_at or 0.0)
-
-
-def _gateway_legend(palette: Palette, note: str = "") -> Panel:
-    compute = partial(legends.gateway_legend, palette.gateways, palette.look, note)
+def _gateway_legend(palette: Palette, note: str = "", others: Sequence[str] = ()) -> Panel:
+    compute = partial(legends.gateway_legend, palette.gateways, palette.look, note, others)
     return Panel(name="legend", component=HtmlPanel(palette.look, compute), wide=True, bare=True)
+
+
+def _meanwhile(palette: Palette) -> Panel:
+    return Panel(
+        name="meanwhile",
+        component=HtmlPanel(palette.look, action_list),
+        title="What was done meanwhile",
+        note="last hour; vertical lines in the charts over time",
+        wide=True,
+    )
 
 
 def _split(palette: Palette, *, height: int, wide: bool = False) -> Panel:
@@ -305,4 +278,4 @@ def _split(palette: Palette, *, height: int, wide: bool = False) -> Panel:
         height=height,
     )
     note = f"share of each gateway in the attempts of {SHARE_STEP_S:.0f} s"
-    return Panel(name="split", component=split, title="Routing split", note=note, wide=wide)
+    return Panel(name="split", component=Annotated(split, palette.look), title="Routing split", note=note, wide=wide)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from aiohttp import web
@@ -16,9 +16,12 @@ from storage.read_models.failures import Failures, read_failures
 from storage.read_models.gateway_standing import GatewayStanding, read_standings
 from storage.read_models.gateways import Overview, read_overview
 from storage.read_models.health import Health, read_health
+from storage.read_models.history import History, HistoryQuery, read_history
 from storage.read_models.routing import Routing, read_routing
 from storage.read_models.success_cost import SuccessCost, read_success_cost
-from web.keys import CLIENT, DATABASE, GATEWAYS, RECENT, SETTINGS, STARTED_AT, TRENDS
+from web.choosing import LIVE_RANGES, LiveChoice
+from web.dashboard.figures_data import MATURE_S
+from web.keys import CLIENT, DATABASE, GATEWAYS, HISTORY, MINUTES, RECENT, SETTINGS, STARTED_AT, TRENDS
 from web.live_proxy import dashboard_answers
 from web.recent import RecentReads
 
@@ -43,6 +46,16 @@ async def overview_of(request: web.Request, chosen: Chosen = ALL) -> Overview:
     return await _shared(request, chosen).get(key, lambda: read_overview(database, datetime.now(UTC), chosen))
 
 
+async def minutes_of(request: web.Request, choice: LiveChoice) -> History:
+    """The whole minutes that live charts show, and as many before them; read once a minute for each choice."""
+    database, cube = request.app[DATABASE], request.app[HISTORY]
+    ready = datetime.now(UTC) - timedelta(seconds=MATURE_S)
+    until = ready.replace(second=0, microsecond=0)
+    since = until - timedelta(minutes=LIVE_RANGES[choice.range])
+    query = HistoryQuery(since=since, until=until, by="all", **msgspec.structs.asdict(choice.chosen))
+    return await request.app[MINUTES].get(f"{choice.address()} {until}", lambda: read_history(database, cube, query))
+
+
 async def standings_of(request: web.Request) -> list[GatewayStanding]:
     """How every gateway stands."""
     database, gateways = request.app[DATABASE], request.app[GATEWAYS]
@@ -62,10 +75,11 @@ async def failure_map_of(request: web.Request) -> FailureMap:
     return await request.app[TRENDS].get("failure map", lambda: read_failure_map(database, datetime.now(UTC)))
 
 
-async def routing_of(request: web.Request) -> Routing:
-    """The router's work."""
+async def routing_of(request: web.Request, chosen: Chosen = ALL) -> Routing:
+    """The router's work, all or what was chosen."""
     database = request.app[DATABASE]
-    return await request.app[TRENDS].get("routing", lambda: read_routing(database, datetime.now(UTC)))
+    key = f"routing {chosen.names}"
+    return await request.app[TRENDS].get(key, lambda: read_routing(database, datetime.now(UTC), chosen))
 
 
 async def success_cost_of(request: web.Request) -> SuccessCost:

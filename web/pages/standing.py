@@ -11,7 +11,7 @@ from aiohttp import web
 from config.settings import masked
 from ml.experiments.metrics import METRICS
 from storage.errors import TooManyAttempts
-from storage.read_models.chosen import CHOICES, FAILURE_CHOICES
+from storage.read_models.chosen import CHOICES, DIMENSIONS, FAILURE_CHOICES
 from storage.read_models.measures import WINDOW_MINUTES
 from storage.routing_overrides import override_in_force
 from web.choosing import LIVE_RANGES, LiveChoice, live_choice
@@ -23,6 +23,7 @@ from web.pages.reading import (
     failure_map_of,
     failures_of,
     health_of,
+    minutes_of,
     overview_of,
     routing_of,
 )
@@ -36,6 +37,7 @@ async def overview(request: web.Request) -> web.Response:
     """The system at a glance, or what was chosen of it."""
     choice = live_choice(request.query)
     context = await _bounded("overview", overview_of(request, choice.chosen)) | _choosing(request, choice, CHOICES)
+    context |= {"minutes": await minutes_of(request, choice) if choice.compare else None}
     return page(request, "overview.html", context, status=400 if choice.problem or context["too_many"] else 200)
 
 
@@ -49,14 +51,15 @@ async def failures(request: web.Request) -> web.Response:
 
 async def routing(request: web.Request) -> web.Response:
     """Where payments go, and why."""
-    context = {
-        "routing": await routing_of(request),
+    choice = live_choice(request.query, DIMENSIONS)
+    context = _choosing(request, choice, DIMENSIONS) | {
+        "routing": await routing_of(request, choice.chosen),
         "hindsight": request.app[HINDSIGHT].at_hand(HINDSIGHT_RANGE),
         "override": await override_in_force(request.app[DATABASE], datetime.now(UTC)),
         "configured": [*request.app[GATEWAYS]],
         "rules_path": request.app[SETTINGS].routing.rules_path,
     }
-    return page(request, "routing.html", context)
+    return page(request, "routing.html", context, status=400 if choice.problem else 200)
 
 
 async def anomalies(request: web.Request) -> web.Response:

@@ -107,7 +107,8 @@ async def trends_csv(request: web.Request) -> web.Response:
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["at", asked.query.by, *_columns(history.total)])
-    for name, points in (("total", history.total_points), *((line.name, line.points) for line in history.lines)):
+    wholes = [("total", history.total_points), *([("before", history.before_points)] if asked.query.compare else [])]
+    for name, points in (*wholes, *((line.name, line.points) for line in history.lines)):
         for point in points:
             table.writerow([point.at.isoformat(), _harmless(name), *_columns(point.figures).values()])
     headers = {"Content-Disposition": 'attachment; filename="trends.csv"', "Cache-Control": "no-store"}

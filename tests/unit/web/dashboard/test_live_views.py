@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from bokeh.models.annotations import Label
 from bokeh.models.widgets.markups import Div
 
 from messaging.contracts import ArmCount, Segment
+from storage.read_models.annotations import Annotation
 from storage.read_models.chosen import Chosen
 from storage.read_models.live import LiveSnapshot
 from storage.read_models.live_arrivals import ArrivalRing
@@ -24,10 +26,12 @@ from storage.read_models.live_facts import AdviceCount, AnomalySpan, ExperimentS
 from storage.read_models.live_series import WINDOW_MINUTES, MinuteGrid, ReadingRing
 from storage.read_models.live_traffic import COUNTS
 from storage.read_models.measures import LATENCY_BUCKETS
-from web.dashboard.appearance import DARK, LIGHT, LOOKS, Look
+from web.choosing import BEFORE, LIVE_RANGES
+from web.dashboard.appearance import DARK, LIGHT, LOOKS, WHOLES, Look
 from web.dashboard.asked import Asked, asked_of
 from web.dashboard.courses import STEPS_DRAWN_MAX, difference_range, thinned
 from web.dashboard.live_page import Audience, LivePage, SharedMarks, Window, status_words
+from web.dashboard.moments import DRAWN_MAX, LISTED_MAX, NOTHING, action_list, moments
 from web.dashboard.sessions import THEMES, VIEWS
 from web.dashboard.views import BUILDERS
 
@@ -49,6 +53,7 @@ def empty_snapshot() -> LiveSnapshot:
     return LiveSnapshot(
         polled_at=None,
         attempts=attempts.counts(NOW),
+        attempts_before=attempts.counts(NOW),
         failures=failures.counts(NOW),
         arrivals=ArrivalRing(len(COUNTS) + LATENCY_BUCKETS).arrivals(),
         failure_arrivals=ArrivalRing(1).arrivals(),
@@ -81,6 +86,7 @@ def filled_snapshot(gateways: tuple[str, ...] = ("alpha", "bravo", NASTY), polls
     return LiveSnapshot(
         polled_at=NOW,
         attempts=attempts.counts(NOW),
+        attempts_before=attempts.counts(NOW, 120).before(60),
         failures=failures.counts(NOW),
         arrivals=arrivals.arrivals(),
         failure_arrivals=failure_arrivals.arrivals(),
@@ -121,9 +127,29 @@ def filled_snapshot(gateways: tuple[str, ...] = ("alpha", "bravo", NASTY), polls
             ),
         ),
         workers=(Worker(beat=beat, batches_per_s=1.5, messages_per_s=20.0),),
-        advice=(AdviceCount(gateway=gateways[0], policy="p", exploring=True, decisions=7),),
+        advice=(advice(gateways[0]),),
         courses=(course("adaptive"), course(NASTY, 0.01)),
+        actions=(action(-40, "bravo paused", who=NASTY), action(-20, NASTY)),
     )
+
+
+def advice(gateway: str, method: str = "card", decisions: int = 7) -> AdviceCount:
+    """Decisions that put a gateway first."""
+    return AdviceCount(
+        gateway=gateway,
+        method=method,
+        issuer="harbour_bank",
+        currency="INR",
+        policy="p",
+        exploring=True,
+        decisions=decisions,
+    )
+
+
+def action(at: float, words: str, who: str = "operator", link: str = "/audit?subject=gateway:a&b") -> Annotation:
+    """Something that somebody did so many seconds after ``NOW``."""
+    moment = datetime.fromtimestamp(NOW + at, UTC)
+    return Annotation(kind="action", at=moment, until=None, words=words, who=who, link=link)
 
 
 def course(name: str, settles_at: float = 0.02, points: int = 30) -> ExperimentCourse:
@@ -194,7 +220,7 @@ def test_an_empty_store_says_so() -> None:
     """Without data every chart of the overview shows the words for it, and the page says that it waits."""
     document, _ = page_of("overview", LIGHT, figures(empty_snapshot()))
     plots = list(document.select({"type": Plot}))
-    assert len(plots) == 6
+    assert len(plots) == 8
     for plot in plots:
         (words,) = [model for model in plot.center if isinstance(model, Label)]
         assert words.visible
@@ -247,6 +273,42 @@ def extended_snapshot(polls: int) -> LiveSnapshot:
         changes = {"alpha": row(5, 4), "bravo": row(5, 3), NASTY: counted}
         ring.add(NOW - 30 + second, {name: np.array(change) for name, change in changes.items()})
     return msgspec.structs.replace(filled_snapshot(polls=30), arrivals=ring.arrivals())
+
+
+def test_what_was_done_stands_in_every_chart_over_time_and_in_a_list() -> None:
+    """Lines within a chart's time, with words for the mouse; the list has all, escaped; links leave the frame."""
+    live = figures(filled_snapshot())
+    document, page = page_of("overview", LIGHT, live)
+    names = ("rate", "activity", "split", "p50", "p95", "minutes", "volume", "latency")
+    plots = [root for root in document.roots if root.name in names]
+    assert len(plots) == len(names)
+
+    def words_of(plot: Any) -> list[str]:
+        (source,) = {r.data_source for r in plot.renderers if "words" in r.data_source.data}
+        return list(source.data["words"])
+
+    assert words_of(plots[0]) == [f"bravo paused ({NASTY})", f"{NASTY} (operator)"]
+    (listed,) = [text for text in texts(document) if 'class="actions"' in text]
+    assert listed.index("&lt;script&gt;") < listed.index("bravo paused"), "the newest first"
+    assert 'href="/audit?subject=gateway:a&amp;b" target="_top"' in listed
+    live.snapshot = msgspec.structs.replace(live.snapshot, actions=())
+    page.update(NOW)
+    assert all(words_of(plot) == [] for plot in plots)
+    assert NOTHING in " ".join(texts(document))
+
+
+def test_lines_that_would_cover_one_another_are_one() -> None:
+    """What is closer than a label is wide shares a line that tells all; the newest are drawn, the list is bounded."""
+    actions = [action(at, f"a{at}") for at in (-3_700, -3_000, -2_995, -100)]
+    shown = moments(actions, NOW - 3_600, NOW)
+    assert [(moment.at - NOW, moment.label) for moment in shown] == [(-3_000, "a-3000 + 1"), (-100, "a-100")]
+    assert shown[0].words == "a-3000 (operator); a-2995 (operator)"
+    many = tuple(action(-200 * n, f"a{n}") for n in range(LISTED_MAX + 5, 0, -1))
+    assert [moment.words for moment in moments(many, NOW - 9_000, NOW)][-1] == "a1 (operator)"
+    assert len(moments(many, NOW - 9_000, NOW)) == DRAWN_MAX
+    listed = action_list(msgspec.structs.replace(empty_snapshot(), actions=many))
+    assert listed.count("<li>") == LISTED_MAX
+    assert "and 5 before" in listed
 
 
 def test_a_page_is_drawn_once_however_often_it_is_told() -> None:
@@ -359,7 +421,11 @@ def test_fewer_minutes_than_asked_for_are_drawn() -> None:
 def test_ranges_follow_the_data() -> None:
     """The charts of a young system are three minutes wide and begin with its first arrival."""
     document, _ = page_of("overview", LIGHT, figures(filled_snapshot()))
-    ranges = {root.name: (root.x_range.start / 1000, root.x_range.end / 1000) for root in document.roots[2:]}
+    ranges = {
+        root.name: (root.x_range.start / 1000, root.x_range.end / 1000)
+        for root in document.roots
+        if isinstance(root, Plot)
+    }
     assert ranges["rate"] == ranges["p50"] == ranges["p95"] == (NOW - 60, NOW + 120)
     assert ranges["activity"][1] - ranges["activity"][0] == 180
     assert NOW - 60 <= ranges["activity"][0] <= NOW - 55
@@ -368,8 +434,9 @@ def test_ranges_follow_the_data() -> None:
 
 def test_a_request_says_how_a_view_is_wanted() -> None:
     """Theme, range and choice; what there is not is left at its default, and too much is refused."""
-    asked = asked_of({"theme": [b"dark"], "range": [b"15m"], "issuer": [b"a", b"b", b"a"], "method": [b""]})
-    assert (asked.look, asked.minutes, asked.chosen) == (DARK, 15, Chosen(issuer=("a", "b")))
+    said = {"theme": [b"dark"], "range": [b"15m"], "compare": [b"1"], "issuer": [b"a", b"b", b"a"], "method": [b""]}
+    asked = asked_of(said)
+    assert (asked.look, asked.minutes, asked.chosen, asked.compare) == (DARK, 15, Chosen(issuer=("a", "b")), True)
     assert asked_of({}) == asked_of({"theme": [b"pink"], "range": [b"2y"]}) == Asked()
     with pytest.raises(ValueError, match="Up to 20 names"):
         asked_of({"gateway": [f"g{number}".encode() for number in range(21)]})
@@ -382,10 +449,59 @@ def test_a_window_keeps_the_newest_minutes() -> None:
     kept = window.of(snapshot)
     np.testing.assert_array_equal(kept.attempts.minutes, snapshot.attempts.minutes[-15:])
     np.testing.assert_array_equal(kept.failures.values, snapshot.failures.values[-15:])
+    np.testing.assert_array_equal(kept.attempts_before.minutes, kept.attempts.minutes)
+    np.testing.assert_array_equal(kept.attempts_before.values, snapshot.attempts.values[-30:-15])
     assert kept.arrivals is snapshot.arrivals
     later = window.of(msgspec.structs.replace(snapshot, polled_at=NOW + 1))
     assert (later.attempts, later.failures) == (kept.attempts, kept.failures)
     assert Window(60).of(snapshot) is snapshot
+
+
+def test_charts_of_whole_minutes_are_compared_when_that_is_wanted() -> None:
+    """Rate, attempts and latency get a line of all together and one of the period before, each with its n and name."""
+    snapshot = filled_snapshot(("alpha", "bravo"))
+    attempts = MinuteGrid(len(COUNTS) + LATENCY_BUCKETS)
+    attempts.put((MINUTE - 60 * ago, name, "card", row(20, 10)) for ago in range(60) for name in ("alpha", "bravo"))
+    snapshot = msgspec.structs.replace(snapshot, attempts_before=attempts.counts(NOW))
+    drawn = {}
+    for compare in (False, True):
+        document = Document()
+        palette = SharedMarks(("alpha", "bravo"), ()).palette(LIGHT, compare=compare)
+        LivePage(document, BUILDERS["overview"][1](palette), figures(snapshot), LIGHT).update(NOW)
+        for name in ("minutes", "volume", "latency"):
+            (plot,) = [root for root in document.roots if root.name == name]
+            drawn[name, compare] = plot, plot.renderers[-1].data_source.data
+        drawn["words", compare] = " ".join(texts(document))
+    assert "value_2" not in drawn["minutes", False][1]
+    assert "the hour before" not in drawn["words", False]
+    for name, together, before in (("minutes", 90.0, 50.0), ("volume", 200.0, 40.0)):
+        _, columns = drawn[name, True]
+        assert (columns["value_2"][-1], columns["value_3"][-1]) == (together, before)
+        assert (columns["n_2"][-1], columns["n_3"][-1]) == (200.0, 40.0)
+    plot, columns = drawn["minutes", True]
+    assert columns["bottom_3"][-1] < 50.0 < columns["top_3"][-1]
+    assert {tool.tooltips[0][0] for tool in plot.tools if tool.tooltips} >= {"all together", "the hour before"}
+    assert drawn["latency", True][1]["n_3"][-1] == 40.0
+    assert "the hour before" in drawn["words", True]
+    assert "all together" in drawn["words", True]
+
+
+def test_with_one_gateway_all_together_is_it() -> None:
+    """The line of all together is left out where it would cover the only other one."""
+    document = Document()
+    palette = SharedMarks(("alpha",), ()).palette(LIGHT, 15, compare=True)
+    live = figures(filled_snapshot(("alpha",)))
+    LivePage(document, BUILDERS["overview"][1](palette), live, LIGHT, 15).update(NOW)
+    (plot,) = [root for root in document.roots if root.name == "volume"]
+    names = [tool.tooltips[0][0] for tool in plot.tools]
+    assert names == ["done", "alpha", "the 15 minutes before"]
+    assert "all together" not in " ".join(texts(document))
+
+
+def test_every_range_has_words_for_what_is_before_it() -> None:
+    """What can be looked at can be compared."""
+    assert set(BEFORE) == set(LIVE_RANGES.values())
+    assert set(BEFORE.values()) < set(WHOLES)
 
 
 def test_every_view_draws_fifteen_minutes() -> None:

@@ -1,0 +1,56 @@
+"""The router's work as a reader chose it, against the same figures counted in a plain way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from storage.database import Database, Document
+from storage.read_models.chosen import ALL, Chosen
+from storage.read_models.routing import DECISIONS_SHOWN, read_routing
+from tests.web_documents import fill
+
+NOW = datetime.now(UTC)
+CHOICES = (
+    ALL,
+    Chosen(gateway=("alpha", "bravo")),
+    Chosen(method=("card",), issuer=("harbour_bank", "meadow_bank")),
+    Chosen(gateway=("echo",), currency=("EUR",)),
+    Chosen(issuer=("no_such_bank",)),
+)
+
+
+def fits(document: Document, gateway: str | None, chosen: Chosen) -> bool:
+    """Whether a payment was chosen."""
+    known: dict[str, Any] = document | {"gateway": gateway}
+    return all(not names or known.get(name) in names for name, names in msgspec.structs.asdict(chosen).items())
+
+
+@pytest.mark.parametrize("chosen", CHOICES, ids=lambda chosen: str(chosen.names) or "all")
+async def test_the_routers_work_follows_the_choice(database: Database, chosen: Chosen) -> None:
+    """Choices, deciders, spend, expectations, shares and the newest decisions are those of what is chosen."""
+    await fill(database, NOW, attempts=500)
+    found = await read_routing(database, NOW, chosen)
+    attempts = [one async for one in database["attempts"].find({"attempted_at": {"$gte": found.since}})]
+    mine = [one for one in attempts if fits(one, one["gateway"], chosen)]
+    decided = [one async for one in database["decisions"].find()]
+    first = {one["_id"]: one["advice"]["ranking"][0]["gateway"] for one in decided}
+    kept = [one for one in decided if fits(one["request"], first[one["_id"]], chosen)]
+    recent = [one for one in kept if one["decided_at"] >= found.since]
+
+    assert found.decisions == len(recent)
+    assert {one.gateway: one.decisions for one in found.choices} == Counter(first[one["_id"]] for one in recent)
+    assert sum(one.decisions for one in found.deciders) == len(recent)
+    assert {one.currency: one.decisions for one in found.spend} == Counter(one["request"]["currency"] for one in recent)
+    assert {one.gateway: one.traffic.attempts for one in found.gateways} == Counter(one["gateway"] for one in mine)
+    known = {name for name, gateway in first.items()}
+    settled = [one for one in mine if one["status"] in ("succeeded", "failed", "reversed")]
+    assert {one.gateway: one.observed.settled for one in found.expectations} == Counter(
+        one["gateway"] for one in settled if one.get("decision_id") in known
+    )
+    assert len(found.latest) == min(DECISIONS_SHOWN, len(kept))
+    assert {one.decision_id for one in found.latest} <= {one["_id"] for one in kept}
