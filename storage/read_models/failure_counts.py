@@ -17,7 +17,7 @@ from storage.errors import translated
 from storage.read_models.measures import QUERY_MS_MAX
 from storage.read_models.time_sample import STRETCHES, TimeSample, sample_of
 
-EVERY_MAX: Final = 60_000
+EVERY_MAX: Final = 40_000
 """Attempts of a period that are looked at one by one; of more, sums are read or stretches are sampled."""
 
 SUMS_MAX: Final = 200_000
@@ -113,7 +113,9 @@ async def read_counts(database: Database, query: InsightQuery, dimension: Dimens
     )
     is_few = sample is None and sample_before is None
     if not is_few and await _sums_hold(database, query, dimension):
-        now, earlier = await asyncio.gather(_summed(database, query, dimension), _summed(database, before, dimension))
+        now, earlier = await asyncio.gather(
+            _summed(database, query, dimension, money_too=True), _summed(database, before, dimension, money_too=False)
+        )
         return "sums", now, earlier
     now, earlier = await asyncio.gather(
         _counted(database, query, dimension, sample), _counted(database, before, dimension, sample_before)
@@ -140,7 +142,7 @@ async def _counted(database: Database, query: InsightQuery, dimension: Dimension
     return counts
 
 
-async def _summed(database: Database, query: InsightQuery, dimension: Dimension) -> Counts:
+async def _summed(database: Database, query: InsightQuery, dimension: Dimension, *, money_too: bool) -> Counts:
     """Add up sums per minute; money is known where the sums of failures are kept by the dimension and the filters."""
     by_category = dimension == "category"
     counts = Counts(by_category=by_category)
@@ -152,12 +154,13 @@ async def _summed(database: Database, query: InsightQuery, dimension: Dimension)
     money = {"n": {"$sum": "$failures"}, "amount": {"$sum": "$amount_minor"}}
     failures = [{"$match": match}, {"$group": {"_id": {"key": key, "currency": "$currency"}, **money}}]
     has_money = dimension in IN_FAILURE_SUMS and query.chosen().keys() <= {"gateway"}
+    wants_failures = by_category or (money_too and has_money)
     for row in await _of_levels(database, "attempt_rollups", attempts):
         counts.all_settled += row["n"]
         if not by_category:
             counts.settled[str(row["_id"]["key"])] += row["n"]
             counts.failed[str(row["_id"]["key"])] += row["failed"]
-    for row in await _of_levels(database, "failure_rollups", failures) if has_money else []:
+    for row in await _of_levels(database, "failure_rollups", failures) if wants_failures else []:
         counts.amounts[str(row["_id"]["key"])][row["_id"]["currency"]] += row["amount"]
         if by_category:
             counts.failed[str(row["_id"]["key"])] += row["n"]

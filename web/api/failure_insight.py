@@ -45,7 +45,7 @@ class RatesParams(InsightParams, frozen=True, kw_only=True):
 async def rates(call: Call, params: RatesParams) -> FailureRates:
     """Failure rates by one dimension with counts, amounts and 95 % intervals, against the period before.
 
-    Of more than 60,000 attempts rates come from the sums per minute where these are kept by the dimension and the
+    Of more than 40,000 attempts rates come from the sums per minute where these are kept by the dimension and the
     filters, and else from a sample spread evenly over the time; `basis` says which.
     """
     return await read_failure_rates(call.database, _query(params), params.by)

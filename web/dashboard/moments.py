@@ -18,7 +18,7 @@ from storage.read_models.live import LiveSnapshot
 from web.dashboard.appearance import FONT, Look
 from web.dashboard.ranges import MS
 
-DRAWN_MAX: Final = 8
+DRAWN_MAX: Final = 6
 """Lines in one chart, the newest; more hide what they are about."""
 
 APART: Final = 1 / 24
@@ -51,7 +51,7 @@ class Annotated:
     """A chart with what was done meanwhile drawn into it; it stands in the page as before.
 
     Args:
-        labelled: a few words stand at each line; a low chart has no room for them.
+        labelled: a few words stand at each line; in a low chart they would hide what is drawn.
     """
 
     def __init__(self, chart: TimeChart, look: Look, *, labelled: bool = True) -> None:

@@ -75,17 +75,20 @@ def overview(palette: Palette) -> list[Panel]:
         ),
         Panel(
             name="activity",
-            component=Annotated(pace, look),
+            component=Annotated(pace, look, labelled=False),
             title="Attempts per second",
             note=f"mean of {PACE_STEP_S:.0f} s",
         ),
         _split(palette, height=240),
         Panel(
-            name="p50", component=Annotated(p50, look), title="Latency p50", note="half are faster; of the last 60 s"
+            name="p50",
+            component=Annotated(p50, look, labelled=False),
+            title="Latency p50",
+            note="half are faster; of the last 60 s",
         ),
         Panel(
             name="p95",
-            component=Annotated(p95, look),
+            component=Annotated(p95, look, labelled=False),
             title="Latency p95",
             note="19 of 20 are faster; of the last 60 s",
         ),
@@ -96,8 +99,18 @@ def overview(palette: Palette) -> list[Panel]:
             note=palette.mature_note,
             wide=True,
         ),
-        Panel(name="volume", component=Annotated(volume, look), title="Attempts per minute", note=palette.span),
-        Panel(name="latency", component=Annotated(latency, look), title="Latency p95 per minute", note=palette.span),
+        Panel(
+            name="volume",
+            component=Annotated(volume, look, labelled=False),
+            title="Attempts per minute",
+            note=palette.span,
+        ),
+        Panel(
+            name="latency",
+            component=Annotated(latency, look, labelled=False),
+            title="Latency p95 per minute",
+            note=palette.span,
+        ),
         _meanwhile(palette),
     ]
 
