@@ -11,7 +11,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from messaging.contracts import AttemptStatus, RecordedAttempt
 from messaging.line import Outgoing
-from storage.database import KEPT_SINCE, Database, Document
+from storage.database import KEPT_SINCE, KEPT_TYPES, Database, Document
 from storage.errors import StoreConflict, translated
 from storage.outbox import write_outbox
 from storage.rollups import Sums, write_sums
@@ -94,11 +94,14 @@ async def _write_attempts(database: Database, changes: Sequence[AttemptChange], 
 
 def attempt_document(state: AttemptState) -> Document:
     """An attempt as it lies in MongoDB. What is not known of it is left out, but for what queries ask for."""
-    fields = msgspec.structs.asdict(state.attempt)
-    del fields["status_previous"]
-    document: Document = {"_id": fields.pop("attempt_id")}
-    document.update((name, value) for name, value in fields.items() if value is not None)
-    document["history"] = [msgspec.structs.asdict(entry) for entry in state.history]
+    attempt = state.attempt
+    document: Document = {
+        "_id": attempt.attempt_id, "issuer": attempt.issuer, "attempt_number": attempt.attempt_number
+    }  # fmt: skip
+    document.update(msgspec.to_builtins(attempt, builtin_types=KEPT_TYPES))  # without what is as it usually is
+    del document["attempt_id"]
+    document.pop("status_previous", None)
+    document["history"] = [*msgspec.to_builtins(state.history, builtin_types=KEPT_TYPES)]
     document["revision"] = state.revision
     document[KEPT_SINCE] = state.history[0].received_at
     return document

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 from typing import Any, Final
 
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel
@@ -21,6 +22,9 @@ DAY_S: Final = 86_400
 
 KEPT_SINCE: Final = "kept_since"
 """When a document came here. How long it is kept counts from then, so that an old log that is replayed today stays."""
+
+KEPT_TYPES: Final = (datetime,)
+"""What MongoDB keeps as it is, of all that would be text in JSON."""
 
 ANSWER_MS_MAX: Final = 2_000
 """How long one look for a server may take; the retry around it decides how long to go on."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Final
 
 import msgspec
 from pymongo.errors import BulkWriteError
@@ -12,11 +10,8 @@ from pymongo.errors import BulkWriteError
 from messaging.contracts import RouteAdvised, RouteRequested
 from ml.experiments.counting import Decided
 from ml.routing.context import ABOVE_POLICIES
-from storage.database import Database, Document
+from storage.database import KEPT_TYPES, Database, Document
 from storage.errors import StoreRefused, translated
-
-KEPT_TYPES: Final = (datetime,)
-"""MongoDB keeps times as times."""
 
 
 async def write_decisions(database: Database, decided: Sequence[tuple[RouteRequested, RouteAdvised]]) -> int:

@@ -14,8 +14,7 @@ from messaging.line import Outgoing
 from ml.experiments.rollout import Rollout
 from ml.experiments.units import COUNT_NAMES, NO_COUNTS, NO_SUMS, SUM_NAMES, Unit
 from storage.audit import audit_entry, record_audit
-from storage.database import KEPT_SINCE, Database, Document
-from storage.decisions import KEPT_TYPES
+from storage.database import KEPT_SINCE, KEPT_TYPES, Database, Document
 from storage.errors import StoreConflict, translated
 from storage.outbox import mark_consumed, write_outbox
 
