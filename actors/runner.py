@@ -30,6 +30,7 @@ from messaging.connection import Connection
 from messaging.consumer import Delivery
 from messaging.contracts import Message, identity_of
 from messaging.ending import end
+from messaging.envelope import shown
 from messaging.errors import CardDataRefused, ConnectionLost, MessageMalformed, PublishRefused, Unroutable
 from messaging.line import Outgoing, declare_line, publish
 from messaging.topology import LINE, Stage
@@ -386,7 +387,7 @@ class Runner:
         return Rejection(
             queue=self._stage.name,
             kind=kind,
-            type=delivery.envelope.type,
+            type=shown(delivery.envelope.type),
             reason=reason,
             body_digest=body_digest(delivery.body),
         )

@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import msgspec
 import pika
-from pika import frame, spec
+from pika import spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from messaging.contracts import AttemptReported, type_of
 from messaging.envelope import Envelope
+from messaging.frames import publication
 from messaging.topology import EXCHANGE
 
 IN_FLIGHT_MAX: Final = 2_000
@@ -93,17 +94,11 @@ class Publisher:
 
 
 def frames_of(body: bytes, place: int) -> bytes:
-    """A report as it goes over the wire: method, header and body in one piece; its place is its message id."""
+    """A report as it goes over the wire; its place is its message id."""
     kind = type_of(AttemptReported)
-    properties = Envelope(type=kind, message_id=f"evt_{place}").properties()
-    return b"".join(
-        part.marshal()
-        for part in (
-            frame.Method(CHANNEL, spec.Basic.Publish(exchange=EXCHANGE, routing_key=kind)),
-            frame.Header(CHANNEL, len(body), properties),
-            frame.Body(CHANNEL, body),
-        )
-    )
+    envelope = Envelope(type=kind, message_id=f"evt_{place}")
+    return publication(body, envelope, channel=CHANNEL, exchange=EXCHANGE, routing_key=kind,
+                       mandatory=False, piece_max=len(body))  # fmt: skip
 
 
 async def publish_all(url: str, bodies: list[bytes], rate: float | None) -> dict[str, float]:

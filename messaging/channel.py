@@ -167,7 +167,7 @@ class Channel:
 
     def _on_returned(self, _: object, method: object, properties: pika.BasicProperties, body: bytes) -> None:
         # The broker returns an unheard message before it confirms it.
-        self._returned.add(properties.message_id)
+        self._returned.add(Envelope.of(properties).message_id)
 
     # --- consume -----------------------------------------------------------------------------------------------------
 

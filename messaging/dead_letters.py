@@ -19,6 +19,7 @@ from messaging.codec import Decoder
 from messaging.connection import Connection
 from messaging.consumer import Delivery
 from messaging.contracts import MESSAGES
+from messaging.envelope import shown
 from messaging.errors import BrokerRefused, CardDataRefused, MessageMalformed
 from messaging.line import declare_line
 from messaging.topology import DEAD_LENGTH_MAX, dead_queue, dead_queue_name, stage_named
@@ -128,8 +129,8 @@ def _letter(queue: str, delivery: Delivery) -> DeadLetter:
         problem = str(error)
     return DeadLetter(
         queue=queue,
-        message_id=delivery.envelope.message_id,
-        type=delivery.envelope.type,
+        message_id=shown(delivery.envelope.message_id),
+        type=shown(delivery.envelope.type),
         body=delivery.body,
         cause=str(death.get("reason", "unknown")),
         died_at=death.get("time"),

@@ -15,7 +15,7 @@ TRANSIENT = 1
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands around a body."""
+    """What stands around a body. Texts are as ``text_of`` reads them: ``shown`` before they are stored or shown."""
 
     type: str = ""
     message_id: str = msgspec.field(default_factory=lambda: f"msg_{uuid.uuid4().hex}")
@@ -34,34 +34,21 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         found = (self.type, self.message_id, self.correlation_id, self.reply_to, self.content_type, *self.others)
         return [str(text) for text in found if text]
 
-    def properties(self) -> pika.BasicProperties:
-        """As pika wants it."""
-        return pika.BasicProperties(
-            type=self.type,
-            message_id=self.message_id,
-            timestamp=int(self.timestamp.timestamp()) if self.timestamp else None,
-            correlation_id=self.correlation_id,
-            reply_to=self.reply_to,
-            expiration=str(self.expiration_ms) if self.expiration_ms is not None else None,
-            delivery_mode=PERSISTENT if self.persistent else TRANSIENT,
-            content_type=self.content_type,
-            headers=self.headers or None,
-        )
-
     @classmethod
     def of(cls, properties: pika.BasicProperties) -> Envelope:
         """Read what came; a checkout may leave anything out or put anything in."""
+        others = (properties.app_id, properties.user_id, properties.cluster_id, properties.content_encoding)
         return cls.read(
-            kind=properties.type,
-            message_id=properties.message_id,
+            kind=_text(properties.type),
+            message_id=_text(properties.message_id),
             stamp=properties.timestamp,
-            correlation_id=properties.correlation_id,
-            reply_to=properties.reply_to,
-            expiration=properties.expiration,
+            correlation_id=_text(properties.correlation_id),
+            reply_to=_text(properties.reply_to),
+            expiration=_text(properties.expiration),
             mode=properties.delivery_mode,
-            content_type=properties.content_type,
+            content_type=_text(properties.content_type),
             headers=properties.headers,
-            others=(properties.app_id, properties.user_id, properties.cluster_id, properties.content_encoding),
+            others=tuple(_text(other) for other in others),
         )
 
     @classmethod
@@ -92,6 +79,34 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
             headers=headers or {},
             others=others,
         )
+
+
+def text_of(said: bytes) -> str:
+    """Bytes from outside as text, also when they are none: ``bytes_of`` gives back the very same."""
+    return said.decode(errors="surrogateescape")
+
+
+def bytes_of(text: str) -> bytes:
+    """What ``text_of`` was given.
+
+    >>> bytes_of(text_of(bytes([0xC3, 0xBC, 0xFF]))) == bytes([0xC3, 0xBC, 0xFF])
+    True
+    """
+    return text.encode(errors="surrogateescape")
+
+
+def shown(text: str) -> str:
+    """A text of an envelope to be stored or shown, with a mark where something in it is no text.
+
+    >>> shown(text_of(b"id " + bytes([0xFF]))) == "id " + chr(0xFFFD)
+    True
+    """
+    return bytes_of(text).decode(errors="replace")
+
+
+def _text(said: str | bytes | None) -> str | None:
+    """pika gives text as text, and as bytes what is none."""
+    return text_of(said) if isinstance(said, bytes) else said
 
 
 def _instant(stamp: int) -> datetime | None:

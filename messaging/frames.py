@@ -17,7 +17,7 @@ from pika import data
 from pika.exceptions import AMQPError, ShortStringTooLong
 
 from messaging.consumer import Consumer, Delivery
-from messaging.envelope import PERSISTENT, TRANSIENT, Envelope
+from messaging.envelope import PERSISTENT, TRANSIENT, Envelope, bytes_of, text_of
 
 Takers = Mapping[tuple[int, bytes], Consumer]
 """Consumers by the number of their channel and their tag."""
@@ -53,7 +53,7 @@ MESSAGE_ID, TIMESTAMP, TYPE, USER_ID, APP_ID, CLUSTER_ID, _UNUSED, MORE_FLAGS = 
 
 MODES: Final = (bytes([TRANSIENT]), bytes([PERSISTENT]))
 
-UNREADABLE: Final = (UnicodeDecodeError, struct.error, IndexError, ValueError, AMQPError)
+UNREADABLE: Final = (struct.error, IndexError, ValueError, AMQPError)
 
 
 def frame_end(buffer: bytes, at: int, end: int) -> int:
@@ -169,7 +169,7 @@ def _read_envelope(buffer: bytes, at: int, flags: int) -> tuple[Envelope, int]:
 
 def _read_short(buffer: bytes, at: int) -> tuple[str, int]:
     end = at + 1 + buffer[at]
-    return buffer[at + 1 : end].decode(), end
+    return text_of(buffer[at + 1 : end]), end
 
 
 def publication(
@@ -229,7 +229,7 @@ def _header(channel: int, length: int, envelope: Envelope) -> bytes:
 
 
 def _short(text: str) -> bytes:
-    said = text.encode()
+    said = bytes_of(text)
     if len(said) > SHORT_MAX:
         raise ShortStringTooLong(said)
     return bytes((len(said),)) + said

@@ -19,6 +19,10 @@ RECEIVED_MAX: Final = 65_536
 """Bytes asked of the socket at a time. pika asks for 4,096: it copies all that is left for each frame it reads."""
 
 
+PACKET_MAX: Final = 262_144
+"""Bytes given to pika's socket at a time: of one that is sent in parts, it copies the rest for each part."""
+
+
 class Wire(AsyncioConnection):  # type: ignore[misc]
     """Reads messages for registered consumers, and writes messages, without pika's frame objects.
 
@@ -106,5 +110,5 @@ class Wire(AsyncioConnection):  # type: ignore[misc]
         if self._socket is not None and not self._transport._tx_buffers:
             with contextlib.suppress(OSError):  # whatever it is, pika meets it again, and knows what to do
                 packet = packet[self._socket.send(packet) :]
-        if packet:
-            self._adapter_emit_data(packet)
+        for at in range(0, len(packet), PACKET_MAX):
+            self._adapter_emit_data(packet[at : at + PACKET_MAX])

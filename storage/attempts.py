@@ -107,11 +107,16 @@ def attempt_document(state: AttemptState) -> Document:
     return document
 
 
-def attempt_state(document: Mapping[str, Any]) -> AttemptState:
-    """An attempt as it was read from MongoDB."""
+def recorded_attempt(document: Mapping[str, Any]) -> RecordedAttempt:
+    """An attempt as it was read from MongoDB; what is stored was checked when it came, and is taken as it is."""
     fields = {name: document[name] for name in RecordedAttempt.__struct_fields__ if name in document}
+    return RecordedAttempt(attempt_id=document["_id"], **fields)
+
+
+def attempt_state(document: Mapping[str, Any]) -> AttemptState:
+    """The same with its history."""
     return AttemptState(
-        attempt=RecordedAttempt(attempt_id=document["_id"], **fields),
+        attempt=recorded_attempt(document),
         history=tuple(ReportEntry(**entry) for entry in document["history"]),
         revision=document["revision"],
     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from messaging.contracts import RecordedAttempt
+from storage.attempts import recorded_attempt
 from storage.database import Database
 from storage.errors import translated
 
@@ -18,8 +17,5 @@ async def read_newest_attempts(database: Database, count_max: int) -> list[Recor
     """Read so many at most, oldest first, each as it stands now."""
     with translated():
         cursor = database["attempts"].find({}, {"history": False}, limit=count_max, batch_size=BATCH)
-        found = [
-            msgspec.convert({**document, "attempt_id": document["_id"]}, RecordedAttempt)
-            async for document in cursor.sort("attempted_at", -1)
-        ]
+        found = [recorded_attempt(document) async for document in cursor.sort("attempted_at", -1)]
     return found[::-1]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import pika
 import pytest
 
+from config.settings import Settings
 from messaging.connection import Connection
 from messaging.consumer import Delivery
 from messaging.envelope import Envelope
@@ -72,6 +78,72 @@ async def test_after_a_consumer_is_cancelled_nothing_is_lost(connection: Connect
     while rest < 500 - taken - held:
         rest += len(await asyncio.wait_for(other.take(1_000, 50), 10))
     assert taken + held + rest == 500
+
+
+async def test_what_was_said_before_the_end_arrives(connection: Connection, settings: Settings) -> None:
+    """A connection that is closed at once still says what it was told to: messages and acknowledgements."""
+    leaving = await Connection.open(settings.broker.url, name="leaving", wait_s_max=5)
+    channel, staying = await leaving.channel(), await connection.channel()
+    await staying.declare_queue(Queue("q", (), {}))
+    for number in range(100):
+        channel.publish(b"%d" % number, Envelope(), exchange="", routing_key="q")
+    await leaving.close()
+    again = await Connection.open(settings.broker.url, name="again", wait_s_max=5)
+    taking = await again.channel()
+    consumer = await taking.consume("q", prefetch=100)
+    taken: list[Delivery] = []
+    while len(taken) < 100:
+        taken += await asyncio.wait_for(consumer.take(100, 50), 10)
+    taking.acknowledge(taken[-1].tag, multiple=True)
+    await again.close()
+    assert await staying.count_ready("q") == 0
+
+
+async def test_over_tls_messages_come_whole_and_in_order(connection: Connection, encrypted: str) -> None:
+    """What is read and written past pika's frames is so behind TLS too, where a socket gives and takes in records."""
+    safe = await Connection.open(encrypted, name="safe", wait_s_max=5)
+    publishing, consuming = await safe.channel(), await safe.channel()
+    await consuming.declare_queue(Queue("q", (), {}))
+    consumer = await consuming.consume("q", prefetch=200)
+    bodies = [bytes([number]) * size for number in range(20) for size in (0, 1, 600, 70_000, 300_000)]
+    sent = [publishing.publish(body, Envelope(), exchange="", routing_key="q") for body in bodies]
+    taken: list[Delivery] = []
+    while len(taken) < len(bodies):
+        taken += await asyncio.wait_for(consumer.take(200, 0), 20)
+    assert [delivery.body for delivery in taken] == bodies
+    await asyncio.gather(*sent)
+    await safe.close()
+
+
+@pytest.fixture
+async def encrypted(settings: Settings, tmp_path: Path) -> AsyncIterator[str]:
+    """The broker's address behind a TLS end of its own, as behind a load balancer."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = await asyncio.create_subprocess_exec(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+        "-keyout", str(key), "-out", str(certificate), stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert await made.wait() == 0
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    broker = urlsplit(settings.broker.url)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while said := await reader.read(65_536):
+                writer.write(said)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(broker.hostname, broker.port)
+        await asyncio.gather(pass_on(reader, inner_writer), pass_on(inner_reader, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        options = quote(repr({"ca_certs": str(certificate)}))
+        yield f"amqps://{broker.username}:{broker.password}@localhost:{port}{broker.path}?ssl_options={options}"
 
 
 async def test_a_batch_is_bounded_by_size_and_by_time(connection: Connection) -> None:

@@ -14,8 +14,12 @@ import pytest
 
 from config.settings import Settings
 from messaging.client import RoutingClient
+from messaging.codec import encode
+from messaging.connection import Connection
 from messaging.contracts import RouteRequested, RoutingOverride
+from messaging.envelope import Envelope, bytes_of, text_of
 from messaging.errors import MessageMalformed
+from messaging.topology import EXCHANGE
 from storage.audit import audit_entry
 from storage.database import Database
 from storage.read_models.newest_attempts import read_newest_attempts
@@ -199,6 +203,22 @@ async def test_a_router_that_restarts_while_its_rules_have_a_mistake_keeps_the_l
     rules.write_text("rules:\n  - {name: 2026-13-45, order: [echo]}\n")
     async with routed(changed, "router_advisor") as (client, _):
         assert (await client.route(fresh(2), timeout_ms=1_000)).gateways[0] == "echo"
+
+
+async def test_an_answer_repeats_a_correlation_id_of_raw_bytes(settings: Settings) -> None:
+    """Sixteen raw bytes are a common identifier; the checkout gets them back as they were, and the router lives on."""
+    raw = bytes([0xA1, 0xFF, 0x00, 0x80] * 4)
+    async with routed(settings, "router_advisor") as (client, _):
+        connection = await Connection.open(settings.broker.url, name="checkout", wait_s_max=10)
+        channel = await connection.channel()
+        answers = await channel.declare_reply_queue()
+        consumer = await channel.consume(answers, prefetch=1, no_ack=True)
+        envelope = Envelope(type="route.requested", correlation_id=text_of(raw), reply_to=answers)
+        await channel.publish(encode(fresh()), envelope, exchange=EXCHANGE, routing_key="route.requested")
+        (answer,) = await asyncio.wait_for(consumer.take(1, 0), 10)
+        assert bytes_of(answer.envelope.correlation_id or "") == raw
+        assert (await client.route(fresh(2), timeout_ms=1_000)).decision is not None
+        await connection.close()
 
 
 async def test_the_newest_attempts_come_oldest_first(settings: Settings) -> None:

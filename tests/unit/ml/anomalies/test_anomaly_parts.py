@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ml.anomalies.attempts import Observation, Reason, joined, reasons_of, rows_of
 from ml.anomalies.baseline import HOUR_DOUBT_S, Baseline
-from ml.anomalies.channels import COUNTED, FAILED, FAULT_FIRST, ROWS, TECHNICAL_HITS
-from ml.anomalies.counting import FAILED_HITS, HITS, SETTLED, STATISTICS, SUCCEEDED, per_cell, statistics_of
-from ml.anomalies.evidence import Cusum, _losses, evidence_needed
+from ml.anomalies.channels import CHANNELS, COUNTED, FAILED, FAULT_FIRST, ROWS, TECHNICAL_HITS
+from ml.anomalies.counting import FAILED_HITS, HITS, SETTLED, STATISTICS, SUCCEEDED, Evidence, per_cell, statistics_of
+from ml.anomalies.evidence import Context, Cusum, _losses, evidence_needed, log_ratios
 from ml.anomalies.findings import (
     ID_LENGTH_MAX,
     Finding,
@@ -371,3 +371,37 @@ def test_total_failure_is_evidence_however_little_is_known(size: float, scale: f
     assert (losses < np.log(size)).all()
     exact = np.log1p(scale * share / (1 - share + scale * share) * (size - 1))
     assert losses == pytest.approx(exact, rel=1e-5)
+
+
+@pytest.mark.parametrize("heard", [0.0, 0.02, 0.4, 1.0])
+def test_picking_out_who_heard_something_changes_no_evidence(heard: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, also for corrections, which take back as much as they add, and for faults that are told later."""
+    generator = np.random.default_rng(5)
+    watched = 80
+    shape = 12, watched
+    hears = generator.random(shape) < heard
+
+    def counts(mean: float, *more: int) -> np.ndarray:
+        return (generator.poisson(mean, (*more, *shape)) * hears).astype(np.float32)
+
+    failed, succeeded, hits = counts(0.5), counts(3.0), counts(0.3, COUNTED)
+    failed[0, 0], succeeded[0, 0], hits[0, 0, 0], hits[2, 1, 1] = -1, 1, -1, 1
+    expected = ((failed + succeeded) * generator.uniform(0, 0.3, (COUNTED, *shape))).astype(np.float32)
+    others = [counts(1.0) for _ in range(6)]
+    evidence = Evidence(
+        hits, expected, np.abs(expected[: len(CHANNELS[0].sizes)]), *others, failed, succeeded, counts(2.0),
+        generator.random(watched),
+    )  # fmt: skip
+    context = Context(
+        scale=generator.uniform(1, 1.3, (COUNTED, watched)), margin=generator.random((2, watched)),
+        lagged=generator.random((2, watched)), watched=generator.random((len(CHANNELS), watched)) < 0.9,
+        dispersion=generator.uniform(1, 2, len(CHANNELS)), orders_per_s=3.0, recent_per_s=2.0, usual=5.0, all_column=0,
+        step_s=2.0,
+    )  # fmt: skip
+    bases = generator.random((2, *shape))
+    found = []
+    for below in (0.0, 2.0):
+        monkeypatch.setattr("ml.anomalies.evidence.SPARSE_BELOW", below)
+        found.append(log_ratios(evidence, bases, context))
+    np.testing.assert_array_equal(*found)
+    assert found[0].any()
