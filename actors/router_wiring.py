@@ -36,7 +36,8 @@ from storage.routing_rules import keep_rules, last_rules
 log = structlog.get_logger(__name__)
 
 NEWEST_ATTEMPTS: Final = 20_000
-"""Attempts read at the start: their retries say which gateways fail together. More would make the start slow."""
+"""Attempts read at the start: their retries say which gateways fail together. More would make the start slow. What is
+heard while they are read counts twice, which is seconds' worth of days."""
 
 
 def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Responder:
