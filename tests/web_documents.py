@@ -257,6 +257,8 @@ def _anomalies(now: datetime, text: str | None) -> list[Anomaly]:
             "score": 9.2,
             "currency": "INR",
             "loss_minor_per_minute": 1_834_500.0,
+            "loss_low": 1_200_000.0,
+            "loss_high": 2_500_000.0,
             "reason": text or "Authorization fell at once for all issuers",
             "closed_at": None if closed is None else now - timedelta(minutes=closed),
         }
@@ -265,7 +267,8 @@ def _anomalies(now: datetime, text: str | None) -> list[Anomaly]:
     return [
         anomaly(1, "bravo", 9, None),
         anomaly(2, "charlie", 6, None, signal="latency", severity="major", observed=2_400.0, expected=520.0,
-                expected_low=410.0, expected_high=700.0, loss_minor_per_minute=None, attempts_seen=96),
+                expected_low=410.0, expected_high=700.0, loss_minor_per_minute=None, loss_low=None,
+                loss_high=None, attempts_seen=96),
         anomaly(3, "echo", 140, 121, severity="minor", observed=0.71, expected=0.86, attempts_seen=61),
         anomaly(4, "delta", 320, 300, severity="major", signal="volume", observed=3.0, expected=21.0,
                 expected_low=12.0, expected_high=30.0, attempts_seen=18),

@@ -26,6 +26,7 @@ from storage.read_models.measures import (
     rate_of,
 )
 from storage.read_models.minute_sums import Sums
+from storage.read_models.open_anomalies import AtRisk, read_open_anomalies
 from storage.read_models.single_attempts import of_arms, read_chosen_sums
 
 GATEWAYS_MAX: Final = 200
@@ -55,6 +56,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     authorization: Rate
     latency_p50_ms: float | None
     latency_p95_ms: float | None
+    latency_p99_ms: float | None
     latencies: int
     volume: list[Money]
     volume_succeeded: list[Money]
@@ -80,6 +82,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     newest_attempt_at: datetime | None
     anomalies_open: int
     anomalies_by_severity: dict[str, int]
+    at_risk: list[AtRisk]
     gateways: list[GatewayTraffic]
 
 
@@ -92,11 +95,11 @@ async def read_overview(database: Database, now: datetime, chosen: Chosen = ALL)
     since = minutes_ago(now, WINDOW_MINUTES - 1)
     before = since - timedelta(minutes=WINDOW_MINUTES)
     with translated():
-        (rows_before, rows), first, newest, severities = await asyncio.gather(
+        (rows_before, rows), first, newest, unwell = await asyncio.gather(
             _sums(database, [before, since], chosen),
             _first_attempts(database, since, chosen),
             database["attempts"].find_one({}, {"attempted_at": 1}, sort=[("attempted_at", -1)]),
-            _open_severities(database),
+            read_open_anomalies(database),
         )
     return Overview(
         since=since,
@@ -106,8 +109,9 @@ async def read_overview(database: Database, now: datetime, chosen: Chosen = ALL)
         before=traffic_of(rows_before),
         first_attempts=first,
         newest_attempt_at=None if newest is None else newest["attempted_at"],
-        anomalies_open=sum(severities.values()),
-        anomalies_by_severity=severities,
+        anomalies_open=sum(unwell.by_severity.values()),
+        anomalies_by_severity=unwell.by_severity,
+        at_risk=unwell.at_risk,
         gateways=gateways_of(rows),
     )
 
@@ -147,6 +151,7 @@ def traffic_of(parts: Parts) -> Traffic:
         authorization=rate_of(counts["succeeded"], counts["succeeded"] + counts["failed"] + counts["reversed"]),
         latency_p50_ms=latency_quantile_ms(latencies, 0.50),
         latency_p95_ms=latency_quantile_ms(latencies, 0.95),
+        latency_p99_ms=latency_quantile_ms(latencies, 0.99),
         latencies=sum(latencies.values()),
         volume=_money(volume),
         volume_succeeded=_money(volume_succeeded),
@@ -187,13 +192,3 @@ async def _first_attempts(database: Database, since: datetime, chosen: Chosen) -
     else:
         counts = Counter({row["_id"]: row["n"] for row in found})
     return rate_of(counts["succeeded"], counts.total())
-
-
-async def _open_severities(database: Database) -> dict[str, int]:
-    pipeline: list[dict[str, Any]] = [
-        {"$match": {"closed_at": None}},
-        {"$limit": 1_000},
-        {"$group": {"_id": "$severity", "n": {"$sum": 1}}},
-    ]
-    cursor = await database["anomalies"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
-    return {str(row["_id"]): row["n"] async for row in cursor}

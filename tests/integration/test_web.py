@@ -210,6 +210,19 @@ async def test_figures_of_page_and_rest_are_those_stored(operator: Web) -> None:
     assert all(f'<th scope="row">{name}</th>' in page for name in counted)
 
 
+async def test_money_at_risk_is_told_with_its_interval(operator: Web) -> None:
+    """On the overview of all that is open, and at each anomaly."""
+    await fill(database_of(operator), datetime.now(UTC), attempts=5)
+    overview = await (await operator.get("/")).text()
+    assert "<strong>INR 18,345</strong> a minute at risk, INR 12,000 to INR 25,000" in overview
+    for address in ("/anomalies", "/anomalies/ano_1"):
+        text = await (await operator.get(address)).text()
+        assert '<span class="interval">INR 12,000 to INR 25,000</span>' in text
+    answer = await (await operator.get("/api/v1/overview")).json()
+    risk = {"currency": "INR", "per_minute_minor": 1_834_500.0, "low": 1_200_000.0, "high": 2_500_000.0, "anomalies": 1}
+    assert answer["at_risk"] == [risk]
+
+
 async def test_search_finds_attempts_and_orders(operator: Web) -> None:
     """An attempt's id leads to its story, an order's id to its attempts, anything else to a kind 404."""
     await fill(database_of(operator), datetime.now(UTC), attempts=20)
