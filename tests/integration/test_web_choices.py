@@ -73,7 +73,7 @@ async def test_first_attempts_of_a_narrow_choice_are_of_the_whole_time(
     assert answer["first_attempts"]["settled"] == len(wanted) > 20
     assert answer["first_attempts"]["succeeded"] == sum(one["status"] == "succeeded" for one in wanted)
     assert answer["first_attempts_since"] == answer["since"]
-    assert "among the newest" not in await (await operator.get(f"/?{chosen}")).text()
+    assert "attempts of all" not in await (await operator.get(f"/?{chosen}")).text()
 
 
 async def test_since_when_first_attempts_are_counted_is_said(
@@ -94,7 +94,7 @@ async def test_since_when_first_attempts_are_counted_is_said(
     settled = [one for one in wanted if one["status"] in ("succeeded", "failed", "reversed")]
     assert answer["first_attempts"]["settled"] == len(settled) > 10
     page = await (await operator.get("/?gateway=alpha")).text()
-    assert "among the newest" in page
+    assert "attempts of all" in page
     assert since.isoformat(timespec="milliseconds").replace("+00:00", "") in page
 
 
