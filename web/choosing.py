@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -108,6 +109,19 @@ class LiveChoice(msgspec.Struct, frozen=True, kw_only=True):
         compare = changes.get("compare", str(int(self.compare)))
         compared = [("compare", compare)] if compare == "1" else []
         return urlencode([("range", changes.get("range", self.range)), *compared, *names])
+
+    def trends_address(self, since: datetime, until: datetime) -> str:
+        """The query string of Trends for exactly these minutes, with as long a time before: a range's name would move.
+
+        Args:
+            since, until: whole minutes.
+
+        >>> noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+        >>> LiveChoice(range="15m", chosen=Chosen(method=("card",))).trends_address(noon, noon.replace(minute=15))
+        'from=2026-01-31T12%3A00Z&to=2026-01-31T12%3A15Z&compare=1&method=card'
+        """
+        start, end = (f"{moment.astimezone(UTC):%Y-%m-%dT%H:%MZ}" for moment in (since, until))
+        return urlencode([("from", start), ("to", end), ("compare", "1"), *self.chosen.names])
 
 
 def live_choice(query: Mapping[str, str], dimensions: Sequence[str] = CHOICES) -> LiveChoice:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -86,7 +87,7 @@ def _told(entry: Document) -> Annotation:
     """What the audit log tells."""
     done = WORDS.get(entry["what"], entry["what"].replace(".", " ").replace("_", " "))
     name = "" if entry["what"].startswith("routing.") else f"{entry['subject'].partition(':')[2]} "
-    return _action(entry["at"], name + done, entry["who"], f"/audit?subject={entry['subject']}")
+    return _action(entry["at"], name + done, entry["who"], f"/audit?{urlencode({'subject': entry['subject']})}")
 
 
 def _allocated(allocation: Document) -> Annotation:

@@ -17,16 +17,11 @@ FIELDS: Final = {
 """Where a decision says what a dimension is; other dimensions are not heeded."""
 
 
-def newest_decisions(since: datetime, chosen: Chosen, limit: int) -> list[Document]:
-    """The first stages of a pipeline over decisions: the newest ones since a moment, and of these what is chosen.
+def decisions_since(since: datetime, chosen: Chosen) -> Document:
+    """The query that keeps the decisions from a moment on that are about what is chosen.
 
-    Args:
-        limit: decisions looked at, so that a rare choice costs no more than all of them.
+    >>> decisions_since(datetime(2026, 1, 1), Chosen(method=("card",), country=("IN",)))
+    {'decided_at': {'$gte': datetime.datetime(2026, 1, 1, 0, 0)}, 'request.method': {'$in': ['card']}}
     """
     wanted = {FIELDS[name]: names for name, names in chosen.match().items() if name in FIELDS}
-    stages: list[Document] = [
-        {"$match": {"decided_at": {"$gte": since}}},
-        {"$sort": {"decided_at": -1}},
-        {"$limit": limit},
-    ]
-    return [*stages, {"$match": wanted}] if wanted else stages
+    return {"decided_at": {"$gte": since}} | wanted

@@ -99,7 +99,7 @@ async def read_failures(database: Database, now: datetime, chosen: Chosen = ALL)
 
 async def _sums(database: Database, since: datetime, chosen: Chosen) -> list[dict[str, Any]]:
     if chosen.is_narrow:
-        return [row async for row in read_single_failures(database, chosen, since, query_ms_max=QUERY_MS_MAX)]
+        return await read_single_failures(database, chosen, since, query_ms_max=QUERY_MS_MAX)
     pipeline: list[dict[str, Any]] = [
         {"$match": {"minute": {"$gte": since}} | chosen.match(*FAILURE_DIMENSIONS)},
         {

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from storage.database import Database
+from storage.database import Database, Document
 from storage.errors import translated
 from storage.read_models.chosen import ALL, Chosen
 from storage.read_models.measures import (
@@ -26,14 +26,15 @@ from storage.read_models.measures import (
     rate_of,
 )
 from storage.read_models.minute_sums import Sums
+from storage.read_models.newest_since import newest_since
 from storage.read_models.open_anomalies import AtRisk, read_open_anomalies
-from storage.read_models.single_attempts import of_arms, read_chosen_sums
+from storage.read_models.single_attempts import read_chosen_sums
 
 GATEWAYS_MAX: Final = 200
 """Rows shown at most; the gateways file cannot list more."""
 
 FIRST_ATTEMPTS_MAX: Final = 10_000
-"""First attempts counted at most, newest first; the page shows how many it were."""
+"""Attempts that first ones are sought among, the newest: sums do not tell which of them settled."""
 
 COUNTS: Final = ("attempts", "pending", "succeeded", "failed", "abandoned", "reversed")
 SETTLED: Final = ["succeeded", "failed", "reversed"]
@@ -71,7 +72,11 @@ class GatewayTraffic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole system at a glance."""
+    """The whole system at a glance.
+
+    ``first_attempts``: orders' first attempts that settled, of those since ``first_attempts_since``. That is ``since``,
+    or later where more than 10,000 attempts of all were made since then; by country, amount and arm it is ``since``.
+    """
 
     since: datetime
     until: datetime
@@ -79,6 +84,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     traffic: Traffic
     before: Traffic
     first_attempts: Rate
+    first_attempts_since: datetime
     newest_attempt_at: datetime | None
     anomalies_open: int
     anomalies_by_severity: dict[str, int]
@@ -95,7 +101,7 @@ async def read_overview(database: Database, now: datetime, chosen: Chosen = ALL)
     since = minutes_ago(now, WINDOW_MINUTES - 1)
     before = since - timedelta(minutes=WINDOW_MINUTES)
     with translated():
-        (rows_before, rows), first, newest, unwell = await asyncio.gather(
+        (sums_before, sums), (first_since, first), newest, unwell = await asyncio.gather(
             _sums(database, [before, since], chosen),
             _first_attempts(database, since, chosen),
             database["attempts"].find_one({}, {"attempted_at": 1}, sort=[("attempted_at", -1)]),
@@ -105,22 +111,23 @@ async def read_overview(database: Database, now: datetime, chosen: Chosen = ALL)
         since=since,
         until=now,
         window_minutes=WINDOW_MINUTES,
-        traffic=traffic_of(rows),
-        before=traffic_of(rows_before),
-        first_attempts=first,
+        traffic=traffic_of(sums.parts),
+        before=traffic_of(sums_before.parts),
+        first_attempts=sums.first if first is None else first,
+        first_attempts_since=first_since,
         newest_attempt_at=None if newest is None else newest["attempted_at"],
         anomalies_open=sum(unwell.by_severity.values()),
         anomalies_by_severity=unwell.by_severity,
         at_risk=unwell.at_risk,
-        gateways=gateways_of(rows),
+        gateways=gateways_of(sums.parts),
     )
 
 
 async def read_gateways(database: Database, now: datetime, chosen: Chosen = ALL) -> list[GatewayTraffic]:
     """Each gateway's traffic of the last minutes, by name; all of it or what was chosen."""
     with translated():
-        (parts,) = await _sums(database, [minutes_ago(now, WINDOW_MINUTES - 1)], chosen)
-    return gateways_of(parts)
+        (sums,) = await _sums(database, [minutes_ago(now, WINDOW_MINUTES - 1)], chosen)
+    return gateways_of(sums.parts)
 
 
 def gateways_of(parts: Parts) -> list[GatewayTraffic]:
@@ -162,33 +169,47 @@ def _money(amounts: Counter[str]) -> list[Money]:
     return [Money(currency, amount) for currency, amount in amounts.most_common()]
 
 
-async def _sums(database: Database, starts: Sequence[datetime], chosen: Chosen = ALL) -> list[Parts]:
-    """The sums by gateway and currency of the minutes from each start up to the next; after the last to the newest."""
-    found: list[Parts] = [{} for _ in starts]
-    reading = read_chosen_sums(
-        database, chosen, starts[0], SUMMED, apart=("gateway", "currency"), query_ms_max=QUERY_MS_MAX
-    )
-    async for names, sums in reading:
-        parts = found[bisect_right(starts, names["minute"]) - 1]
+class _Summed:
+    """What was read of a time: sums by part, and first attempts by status where single attempts were read."""
+
+    def __init__(self) -> None:
+        self.parts: Parts = {}
+        self._first: Counter[str] = Counter()
+
+    @property
+    def first(self) -> Rate:
+        """The rate of first attempts."""
+        return _rate(self._first)
+
+    def add(self, names: Document, sums: Sums) -> None:
+        """Add the sums of what has these names."""
         part = names["gateway"], names["currency"]
-        parts[part] = parts[part] + sums if part in parts else sums
+        self.parts[part] = self.parts[part] + sums if part in self.parts else sums
+        if names.get("attempt_number") == 1:
+            self._first[names["status"]] += int(sums[0])
+
+
+async def _sums(database: Database, starts: Sequence[datetime], chosen: Chosen = ALL) -> list[_Summed]:
+    """The sums by gateway and currency of the minutes from each start up to the next; after the last to the newest."""
+    found = [_Summed() for _ in starts]
+    apart = ("gateway", "currency", "status", "attempt_number")
+    reading = read_chosen_sums(database, chosen, starts[0], SUMMED, apart=apart, query_ms_max=QUERY_MS_MAX)
+    async for names, sums in reading:
+        found[bisect_right(starts, names["minute"]) - 1].add(names, sums)
     return found
 
 
-async def _first_attempts(database: Database, since: datetime, chosen: Chosen) -> Rate:
-    pipeline: list[dict[str, Any]] = [
-        {"$match": {"attempted_at": {"$gte": since}}},
-        {"$sort": {"attempted_at": -1}},
-        {"$limit": FIRST_ATTEMPTS_MAX},
-        {"$match": {"attempt_number": 1, "status": {"$in": SETTLED}} | chosen.match_single()},
-        {"$project": {"status": True, "decision_id": True}},
-    ]
-    if not chosen.arm:
-        pipeline[-1] = {"$group": {"_id": "$status", "n": {"$sum": 1}}}
-    found = await (await database["attempts"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)).to_list()
-    if chosen.arm:
-        attempts = await of_arms(database, chosen, found, query_ms_max=QUERY_MS_MAX)
-        counts = Counter(attempt["status"] for attempt in attempts)
-    else:
-        counts = Counter({row["_id"]: row["n"] for row in found})
-    return rate_of(counts["succeeded"], counts.total())
+async def _first_attempts(database: Database, since: datetime, chosen: Chosen) -> tuple[datetime, Rate | None]:
+    """The rate among the newest attempts, and since when these are; none where all are read for the sums anyway."""
+    if chosen.is_narrow:
+        return since, None
+    attempts = database["attempts"]
+    since = await newest_since(attempts, "attempted_at", since, FIRST_ATTEMPTS_MAX, query_ms_max=QUERY_MS_MAX)
+    wanted = {"attempted_at": {"$gte": since}, "attempt_number": 1, "status": {"$in": SETTLED}} | chosen.match()
+    pipeline: list[dict[str, Any]] = [{"$match": wanted}, {"$group": {"_id": "$status", "n": {"$sum": 1}}}]
+    found = await (await attempts.aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)).to_list()
+    return since, _rate(Counter({row["_id"]: row["n"] for row in found}))
+
+
+def _rate(by_status: Counter[str]) -> Rate:
+    return rate_of(by_status["succeeded"], sum(by_status[status] for status in SETTLED))

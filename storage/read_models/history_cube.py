@@ -71,8 +71,6 @@ class HistoryCube:
         self._names: dict[str, list[str]] = {name: [] for name in DIMENSIONS}
         self._narrow = ChoicesSeen(database)
         self.known_from: datetime | None = None
-        self.narrow_turn = asyncio.Lock()
-        """Held by the one who reads single attempts; a second reading at a time would make both slow."""
         self._log = structlog.get_logger("history")
 
     async def run(self) -> None:

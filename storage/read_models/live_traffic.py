@@ -164,8 +164,8 @@ class LiveTraffic:
         start = datetime.fromtimestamp(since, UTC)
         if self._chosen.is_narrow:
             chosen = self._chosen.only(*FAILURE_CHOICES)
-            single = read_single_failures(self._database, chosen, start, query_ms_max=QUERY_MS_MAX)
-            return [_row(row, "category", [row["failures"]]) async for row in single]
+            single = await read_single_failures(self._database, chosen, start, query_ms_max=QUERY_MS_MAX)
+            return [_row(row, "category", [row["failures"]]) for row in single]
         match = {"minute": {"$gte": start}} | self._chosen.match(*FAILURE_DIMENSIONS)
         reading = read_minute_sums(self._database, "failure_rollups", match, FAILURES, query_ms_max=QUERY_MS_MAX)
         return [_row(names, "category", sums) async for names, sums in reading]

@@ -12,9 +12,10 @@ from storage.database import Database
 from storage.errors import translated
 from storage.read_models.attempts import Decision
 from storage.read_models.chosen import ALL, Chosen
-from storage.read_models.chosen_decisions import newest_decisions
+from storage.read_models.chosen_decisions import decisions_since
 from storage.read_models.gateways import GatewayTraffic, read_gateways
 from storage.read_models.measures import QUERY_MS_MAX, WINDOW_MINUTES, Rate, minutes_ago, rate_of, read_as
+from storage.read_models.newest_since import newest_since
 from storage.read_models.routing_spend import Decider, Spend, read_spend
 
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -22,7 +23,11 @@ DECISIONS_SHOWN: Final = 20
 PAIRS_MAX: Final = 2_000
 """Advised attempts compared with their outcome at most, newest first."""
 
+ATTEMPTS_LOOKED_AT: Final = 2 * PAIRS_MAX
+"""Attempts that these are sought among, the newest of all."""
+
 DECISIONS_COUNTED_MAX: Final = 20_000
+"""Decisions looked at, the newest of all, so that a rare choice costs no more than all of them."""
 
 
 class Expectation(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,12 +48,18 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
-    """The router's work of the last minutes."""
+    """The router's work of the last minutes.
+
+    ``decisions_since``: ``decisions``, ``choices``, ``deciders`` and ``spend`` are of what was decided since then. That
+    is ``since``, or later where more than 20,000 decisions of all were made since then. ``expectations`` are of the
+    newest 4,000 attempts of all, ``latest`` of the newest 20,000 decisions of all, whenever these were made.
+    """
 
     since: datetime
     until: datetime
     window_minutes: int
     decisions: int
+    decisions_since: datetime
     choices: list[Choice]
     expectations: list[Expectation]
     gateways: list[GatewayTraffic]
@@ -65,12 +76,13 @@ async def read_routing(database: Database, now: datetime, chosen: Chosen = ALL) 
     """
     since = minutes_ago(now, WINDOW_MINUTES - 1)
     with translated():
+        decided_since, known_since = await asyncio.gather(_newest(database, since), _newest(database, EPOCH))
         choices, pairs, gateways, latest, spent = await asyncio.gather(
-            _choices(database, since, chosen),
+            _choices(database, decided_since, chosen),
             _pairs(database, since, chosen),
             read_gateways(database, now, chosen),
-            _latest(database, chosen),
-            read_spend(database, since, chosen),
+            _latest(database, known_since, chosen),
+            read_spend(database, decided_since, chosen),
         )
     total = sum(row["decisions"] for row in choices)
     return Routing(
@@ -78,6 +90,7 @@ async def read_routing(database: Database, now: datetime, chosen: Chosen = ALL) 
         until=now,
         window_minutes=WINDOW_MINUTES,
         decisions=total,
+        decisions_since=decided_since,
         choices=[
             Choice(
                 gateway=str(row["_id"]),
@@ -100,9 +113,15 @@ async def read_routing(database: Database, now: datetime, chosen: Chosen = ALL) 
     )
 
 
+async def _newest(database: Database, since: datetime) -> datetime:
+    """Since when the decisions are that are looked at."""
+    decisions = database["decisions"]
+    return await newest_since(decisions, "decided_at", since, DECISIONS_COUNTED_MAX, query_ms_max=QUERY_MS_MAX)
+
+
 async def _choices(database: Database, since: datetime, chosen: Chosen) -> list[dict[str, Any]]:
     pipeline: list[dict[str, Any]] = [
-        *newest_decisions(since, chosen, DECISIONS_COUNTED_MAX),
+        {"$match": decisions_since(since, chosen)},
         {
             "$group": {
                 "_id": {"$ifNull": [{"$first": "$advice.ranking.gateway"}, "(none)"]},
@@ -116,10 +135,10 @@ async def _choices(database: Database, since: datetime, chosen: Chosen) -> list[
     return await cursor.to_list()
 
 
-async def _latest(database: Database, chosen: Chosen) -> list[dict[str, Any]]:
-    newest = newest_decisions(EPOCH, chosen, DECISIONS_COUNTED_MAX)
-    cursor = await database["decisions"].aggregate([*newest, {"$limit": DECISIONS_SHOWN}], maxTimeMS=QUERY_MS_MAX)
-    return await cursor.to_list()
+async def _latest(database: Database, since: datetime, chosen: Chosen) -> list[dict[str, Any]]:
+    query = decisions_since(since, chosen)
+    cursor = database["decisions"].find(query, limit=DECISIONS_SHOWN, max_time_ms=QUERY_MS_MAX)
+    return await cursor.sort("decided_at", -1).to_list()
 
 
 async def _pairs(database: Database, since: datetime, chosen: Chosen) -> list[dict[str, Any]]:
@@ -129,7 +148,7 @@ async def _pairs(database: Database, since: datetime, chosen: Chosen) -> list[di
     pipeline: list[dict[str, Any]] = [
         {"$match": {"attempted_at": {"$gte": since}}},
         {"$sort": {"attempted_at": -1}},
-        {"$limit": PAIRS_MAX * 2},
+        {"$limit": ATTEMPTS_LOOKED_AT},
         {
             "$match": {"decision_id": {"$ne": None}, "status": {"$in": ["succeeded", "failed", "reversed"]}}
             | chosen.match()

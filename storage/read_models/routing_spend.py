@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from storage.database import Database
 from storage.errors import translated
 from storage.read_models.chosen import ALL, Chosen
-from storage.read_models.chosen_decisions import newest_decisions
+from storage.read_models.chosen_decisions import decisions_since
 from storage.read_models.measures import QUERY_MS_MAX
-
-DECISIONS_MAX: Final = 20_000
-"""Decisions looked at, newest first."""
 
 
 class Decider(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +49,6 @@ class RoutingSpend(msgspec.Struct, frozen=True, kw_only=True):
 
 async def read_spend(database: Database, since: datetime, chosen: Chosen = ALL) -> RoutingSpend:
     """Read both from the decisions since a moment, all or what was chosen."""
-    newest = newest_decisions(since, chosen, DECISIONS_MAX)
     first = {"$first": "$advice.ranking.expected_success"}
     explored = {"$and": [{"$eq": ["$advice.exploring", True]}, {"$gte": [{"$size": "$advice.ranking"}, 2]}]}
     taken = {
@@ -75,7 +71,12 @@ async def read_spend(database: Database, since: datetime, chosen: Chosen = ALL) 
         "amount": {"$sum": {"$multiply": ["$lost", "$amount"]}},
     }
     key = {"policy": "$policy", "rule": "$rule", "currency": "$currency"}
-    pipeline = [*newest, {"$project": taken}, {"$project": counted}, {"$group": {"_id": key, **sums}}]
+    pipeline = [
+        {"$match": decisions_since(since, chosen)},
+        {"$project": taken},
+        {"$project": counted},
+        {"$group": {"_id": key, **sums}},
+    ]
     with translated():
         cursor = await database["decisions"].aggregate(pipeline, maxTimeMS=QUERY_MS_MAX)
         return _added_up(await cursor.to_list())

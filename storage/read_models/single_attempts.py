@@ -1,12 +1,14 @@
 """Single attempts, added up as the sums per minute are: for what these cannot tell apart.
 
 An attempt costs a hundred times what it costs in a sum, so every read has a bound, and one beyond it has no figures.
+Reads take turns, whoever asks: many choices looked at in one moment are read one after the other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import itemgetter
@@ -20,6 +22,7 @@ from storage.errors import TooManyAttempts
 from storage.read_models.chosen import Chosen
 from storage.read_models.measures import LATENCY_BUCKETS, LATENCY_MS_FIRST, LATENCY_RATIO
 from storage.read_models.minute_sums import Sums, read_minute_sums
+from storage.read_models.turn import SINGLES
 from storage.rollups import Sums as SumsByKey
 from storage.rollups import latency_bucket
 
@@ -135,8 +138,10 @@ async def read_single_sums(
 
     added: Added = {}
     fields = (*COUNTED, *apart)
-    async for attempts in read_single_attempts(database, chosen, since, until, fields, query_ms_max=query_ms_max):
-        add_up(attempts, counts, apart, step_at, added)
+    reading = read_single_attempts(database, chosen, since, until, fields, query_ms_max=query_ms_max)
+    async with aclosing(reading):
+        async for attempts in reading:
+            add_up(attempts, counts, apart, step_at, added)
     for place, ((minute, names), sums) in enumerate(added.items()):
         if place % BATCH == 0:
             await asyncio.sleep(0)
@@ -151,8 +156,8 @@ async def read_single_attempts(
     fields: Sequence[str],
     *,
     query_ms_max: int,
-) -> AsyncIterator[list[Document]]:
-    """Read attempts that were chosen, batch by batch.
+) -> AsyncGenerator[list[Document]]:
+    """Read attempts that were chosen, batch by batch; the turn is had until the last one, or ``aclose``.
 
     Args:
         since, until: when they were attempted; until is not included, None: there is no end.
@@ -161,24 +166,27 @@ async def read_single_attempts(
     """
     span = {"attempted_at": {"$gte": since} | ({} if until is None else {"$lt": until})}
     attempts = database["attempts"]
-    count = await attempts.count_documents(span, limit=ATTEMPTS_MAX + 1, maxTimeMS=query_ms_max)
-    if count > ATTEMPTS_MAX:
-        raise TooManyAttempts(ATTEMPTS_MAX, fitting=False)
-    fitting_max = (WORK_MAX - count) // _work(chosen)
     wanted = {"_id": False, "attempted_at": True, **dict.fromkeys(fields, True)}
     if chosen.arm:
         wanted["decision_id"] = True
-    cursor = attempts.find(span | chosen.match_single(), wanted, batch_size=BATCH, max_time_ms=query_ms_max)
-    fitting = 0
-    while batch := await cursor.to_list(BATCH):
-        fitting += len(batch)
-        if fitting > fitting_max:
-            await cursor.close()
-            raise TooManyAttempts(fitting_max, fitting=True)
-        yield await of_arms(database, chosen, batch, query_ms_max=query_ms_max) if chosen.arm else batch
+    async with SINGLES.taken():
+        count = await attempts.count_documents(span, limit=ATTEMPTS_MAX + 1, maxTimeMS=query_ms_max)
+        if count > ATTEMPTS_MAX:
+            raise TooManyAttempts(ATTEMPTS_MAX, fitting=False)
+        fitting_max = (WORK_MAX - count) // _work(chosen)
+        cursor = attempts.find(span | chosen.match_single(), wanted, batch_size=BATCH, max_time_ms=query_ms_max)
+        fitting = 0
+        async with cursor:
+            while batch := await cursor.to_list(BATCH):
+                fitting += len(batch)
+                if fitting > fitting_max:
+                    raise TooManyAttempts(fitting_max, fitting=True)
+                yield await _of_arms(database, chosen, batch, query_ms_max=query_ms_max) if chosen.arm else batch
 
 
-async def of_arms(database: Database, chosen: Chosen, attempts: list[Document], *, query_ms_max: int) -> list[Document]:
+async def _of_arms(
+    database: Database, chosen: Chosen, attempts: list[Document], *, query_ms_max: int
+) -> list[Document]:
     """The attempts whose decision fell in one of the arms that are chosen.
 
     Args:

@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from storage.database import Database, Document
+from storage.read_models import routing
 from storage.read_models.chosen import ALL, Chosen
 from storage.read_models.routing import DECISIONS_SHOWN, read_routing
+from tests.integration.test_web import Web, database_of, operator, stranger  # noqa: F401  fixtures
 from tests.web_documents import fill
 
 NOW = datetime.now(UTC)
@@ -54,3 +56,29 @@ async def test_the_routers_work_follows_the_choice(database: Database, chosen: C
     )
     assert len(found.latest) == min(DECISIONS_SHOWN, len(kept))
     assert {one.decision_id for one in found.latest} <= {one["_id"] for one in kept}
+
+
+async def test_since_when_decisions_are_counted_is_said(
+    operator: Web,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a busy router the newest decisions are counted, all figures over the same ones; page and answer say which."""
+    database = database_of(operator)
+    await fill(database, NOW, attempts=500)
+    whole = await read_routing(database, NOW)
+    assert whole.decisions_since == whole.since
+    monkeypatch.setattr(routing, "DECISIONS_COUNTED_MAX", 60)
+    answer = await (await operator.get("/api/v1/routing?method=card")).json()
+    since = datetime.fromisoformat(answer["decisions_since"])
+    newest = await database["decisions"].find().sort("decided_at", -1).limit(60).to_list()
+    assert datetime.fromisoformat(answer["since"]) < since <= newest[-1]["decided_at"]
+    kept = [one for one in newest if one["request"]["method"] == "card"]
+    assert answer["decisions"] == len(kept) > 5
+    for part in ("choices", "deciders", "spend"):
+        assert sum(row["decisions"] for row in answer[part]) == len(kept), part
+    assert {one["_id"] for one in answer["latest"]} <= {one["_id"] for one in kept}
+    page = await (await operator.get("/routing?method=card")).text()
+    assert page.count(since.isoformat(timespec="milliseconds").replace("+00:00", "")) >= 3
+    nobody = await (await operator.get("/routing?issuer=no_such_bank")).text()
+    assert "No such decision is among the newest" in nobody
+    assert "No decision is stored yet" not in nobody

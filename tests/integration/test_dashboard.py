@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import msgspec
@@ -536,6 +537,12 @@ async def test_what_was_done_is_read_every_few_seconds(database: Database) -> No
     clock.at += timedelta(seconds=0.5)
     await live.poll()
     assert live.snapshot.actions[-1].words == "echo maintenance planned"
+    await database["audit"].insert_one(entry(-0.02, "gateway.paused", "gateway:a&b=c #1") | {"_id": "nasty"})
+    clock.at += timedelta(seconds=ACTIONS_EVERY_S)
+    await live.poll()
+    assert live.snapshot.actions[-1].words == "a&b=c #1 paused"
+    link = urlsplit(live.snapshot.actions[-1].link)
+    assert (link.path, parse_qs(link.query)) == ("/audit", {"subject": ["gateway:a&b=c #1"]})
     known = live.snapshot.actions
     clock.at += timedelta(seconds=ACTIONS_EVERY_S)
     await live.poll()

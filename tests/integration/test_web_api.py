@@ -64,6 +64,10 @@ async def test_bad_parameters_are_told(operator: Web) -> None:  # noqa: F811
         answer = await operator.get(f"/api/v1/payments?{query}")
         assert (answer.status, answer.content_type) == (400, "application/problem+json"), query
         assert "paid" not in await answer.text()
+    for query in ("country=IN", "amount=0-10", "arm=a%2Fb"):
+        answer = await operator.get(f"/api/v1/routing?{query}")
+        assert (answer.status, answer.content_type) == (400, "application/problem+json"), query
+    assert (await operator.get("/api/v1/routing?method=card&gateway=alpha")).status == 200
 
 
 async def test_a_token_opens_what_its_scopes_say(stranger: Web) -> None:  # noqa: F811

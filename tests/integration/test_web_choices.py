@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from storage.database import Database
-from storage.read_models import single_failures
+from storage.read_models import gateways, single_failures
 from tests.integration.test_web import Web, database_of, operator, stranger  # noqa: F401  fixtures
 from tests.web_documents import fill
 
@@ -51,6 +51,51 @@ async def test_the_overview_of_a_choice_is_a_recount(operator: Web) -> None:  # 
     page = await (await operator.get("/", params=query)).text()
     assert f'<p class="big">{len(wanted)}</p>' in page
     assert page.count('class="unseen">take out') == 4
+
+
+@pytest.mark.parametrize("chosen", ["country=IN", "amount=1000-up", f"arm={ARM}"])
+async def test_first_attempts_of_a_narrow_choice_are_of_the_whole_time(
+    operator: Web,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: str,
+) -> None:
+    """However few of the newest attempts would be looked at: each of the window has been read, and counts."""
+    database = database_of(operator)
+    await fill(database, datetime.now(UTC), attempts=600)
+    monkeypatch.setattr(gateways, "FIRST_ATTEMPTS_MAX", 20)
+    answer = await (await operator.get(f"/api/v1/overview?{chosen}")).json()
+    query: dict[str, Any] = {"attempted_at": {"$gte": datetime.fromisoformat(answer["since"])}, "attempt_number": 1}
+    query |= {"country=IN": {"country": "IN"}, "amount=1000-up": {"amount_minor": {"$gte": 100_000}}}.get(chosen, {})
+    query["status"] = {"$in": ["succeeded", "failed", "reversed"]}
+    wanted = await database["attempts"].find(query).to_list()
+    if chosen.startswith("arm"):
+        wanted = await in_arm(database, wanted)
+    assert answer["first_attempts"]["settled"] == len(wanted) > 20
+    assert answer["first_attempts"]["succeeded"] == sum(one["status"] == "succeeded" for one in wanted)
+    assert answer["first_attempts_since"] == answer["since"]
+    assert "attempts of all" not in await (await operator.get(f"/?{chosen}")).text()
+
+
+async def test_since_when_first_attempts_are_counted_is_said(
+    operator: Web,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a busy system the newest attempts are counted; the figure says since when these are, and keeps its word."""
+    database = database_of(operator)
+    await fill(database, datetime.now(UTC), attempts=600)
+    whole = await (await operator.get("/api/v1/overview")).json()
+    assert whole["first_attempts_since"] == whole["since"]
+    monkeypatch.setattr(gateways, "FIRST_ATTEMPTS_MAX", 100)
+    answer = await (await operator.get("/api/v1/overview?gateway=alpha")).json()
+    since = datetime.fromisoformat(answer["first_attempts_since"])
+    newest = await database["attempts"].find().sort("attempted_at", -1).limit(100).to_list()
+    assert datetime.fromisoformat(answer["since"]) < since <= newest[-1]["attempted_at"]
+    wanted = [one for one in newest if one["gateway"] == "alpha" and one["attempt_number"] == 1]
+    settled = [one for one in wanted if one["status"] in ("succeeded", "failed", "reversed")]
+    assert answer["first_attempts"]["settled"] == len(settled) > 10
+    page = await (await operator.get("/?gateway=alpha")).text()
+    assert "attempts of all" in page
+    assert since.isoformat(timespec="milliseconds").replace("+00:00", "") in page
 
 
 async def test_failures_of_a_choice_are_a_recount(operator: Web) -> None:  # noqa: F811

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 
 import msgspec
@@ -22,6 +24,7 @@ from tests.integration.test_web import Web, database_of, operator, stranger  # n
 from tests.web_documents import HOSTILE, fill
 
 NOW = datetime.now(UTC)
+SHOWN_TIMES = r'minutes-title">Minute by minute.*?datetime="([^"]+)".*?datetime="([^"]+)"'
 
 
 async def test_figures_of_any_range_are_those_of_a_recount(operator: Web) -> None:  # noqa: F811
@@ -201,6 +204,37 @@ async def test_page_and_csv_follow_the_address(operator: Web) -> None:  # noqa: 
         answer = await operator.get(f"/trends?{bad}")
         assert (answer.status, "The last hour is shown" in await answer.text()) == (400, True), bad
         assert (await operator.get(f"/trends.csv?{bad}")).status == 400
+
+
+@pytest.mark.parametrize(("span", "minutes"), [("15m", 15), ("1h", 60)])
+async def test_the_csv_under_the_minutes_has_these_minutes(operator: Web, span: str, minutes: int) -> None:  # noqa: F811
+    """Whole minutes and the same shift as in the table above, with the filters; the running minute is in neither."""
+    database = database_of(operator)
+    await fill(database, NOW, attempts=900)
+    shown = await (await operator.get(f"/?range={span}&compare=1&method=card&method=upi")).text()
+    (link,) = re.findall(r'href="(/trends\.csv\?[^"]+)"', shown)
+    (since, until) = map(datetime.fromisoformat, re.search(SHOWN_TIMES, shown).groups())  # type: ignore[union-attr]
+    assert (until - since, until.second) == (timedelta(minutes=minutes), 0)
+    rows = [*csv.DictReader(io.StringIO(await (await operator.get(unescape(link))).text()))]
+    wanted: dict[str, Counter[datetime]] = {"total": Counter(), "before": Counter()}
+    methods = {"method": {"$in": ["card", "upi"]}}
+    async for attempt in database["attempts"].find(methods):
+        minute = attempt["attempted_at"].replace(second=0, microsecond=0)
+        if since <= minute < until:
+            wanted["total"][minute] += 1
+        elif since - timedelta(minutes=minutes) <= minute < since:
+            wanted["before"][minute + timedelta(minutes=minutes)] += 1
+    for name, counts in wanted.items():
+        found = {datetime.fromisoformat(row["at"]): int(row["attempts"]) for row in rows if row["gateway"] == name}
+        assert found == counts, name
+    in_table = [int(text) for text in re.findall(r'data-label="Attempts">([0-9]+)<', table_of_sums(shown))]
+    assert in_table == [counts.total() for counts in wanted.values()]
+    assert wanted["total"].total() > 100
+
+
+def table_of_sums(shown: str) -> str:
+    """The first table of the card with the minutes: both times in sum."""
+    return shown.partition('data-part="minutes"')[2].partition("</table>")[0]
 
 
 async def test_metrics_are_there_for_a_local_agent(stranger: Web) -> None:  # noqa: F811

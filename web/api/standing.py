@@ -75,7 +75,16 @@ async def success_cost(call: Call) -> SuccessCost:
     return await success_cost_of(call.request)
 
 
-async def routing(call: Call, params: OverviewParams) -> Routing:
+class RoutingParams(Params, frozen=True, kw_only=True):
+    """Which payments; all when nothing is named. Decisions are not told apart by country, amount or arm."""
+
+    gateway: Name | None = None
+    method: Name | None = None
+    issuer: Name | None = None
+    currency: Name | None = None
+
+
+async def routing(call: Call, params: RoutingParams) -> Routing:
     """The router's newest decisions, added up: all, or those of what is chosen that put one of its gateways first."""
     return await routing_of(call.request, _chosen(params))
 
@@ -110,7 +119,7 @@ OPERATIONS = (
     Operation("GET", "/api/v1/failures", failures, params=FailuresParams, answer=Failures),
     Operation("GET", "/api/v1/failures/map", failure_map, answer=FailureMap),
     Operation("GET", "/api/v1/routing/success-cost", success_cost, answer=SuccessCost),
-    Operation("GET", "/api/v1/routing", routing, params=OverviewParams, answer=Routing, shared=True),
+    Operation("GET", "/api/v1/routing", routing, params=RoutingParams, answer=Routing, shared=True),
     Operation("GET", "/api/v1/routing/regret", regret, params=RegretParams, answer=RoutingHindsight),
     Operation("GET", "/api/v1/experiments", experiments, answer=Experiments),
     Operation("GET", "/api/v1/health", health, answer=SystemHealth),

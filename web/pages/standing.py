@@ -12,7 +12,9 @@ from config.settings import masked
 from ml.experiments.metrics import METRICS
 from storage.errors import TooManyAttempts
 from storage.read_models.chosen import CHOICES, DIMENSIONS, FAILURE_CHOICES
+from storage.read_models.gateways import FIRST_ATTEMPTS_MAX
 from storage.read_models.measures import WINDOW_MINUTES
+from storage.read_models.routing import ATTEMPTS_LOOKED_AT, DECISIONS_COUNTED_MAX, PAIRS_MAX
 from storage.routing_overrides import override_in_force
 from web.choosing import LIVE_RANGES, LiveChoice, live_choice
 from web.keys import DATABASE, GATEWAYS, HINDSIGHT, HISTORY, SETTINGS
@@ -37,7 +39,10 @@ async def overview(request: web.Request) -> web.Response:
     """The system at a glance, or what was chosen of it."""
     choice = live_choice(request.query)
     context = await _bounded("overview", overview_of(request, choice.chosen)) | _choosing(request, choice, CHOICES)
-    context |= {"minutes": await minutes_of(request, choice) if choice.compare else None}
+    context |= {
+        "minutes": await minutes_of(request, choice) if choice.compare else None,
+        "first_attempts_max": FIRST_ATTEMPTS_MAX,
+    }
     return page(request, "overview.html", context, status=400 if choice.problem or context["too_many"] else 200)
 
 
@@ -54,6 +59,9 @@ async def routing(request: web.Request) -> web.Response:
     choice = live_choice(request.query, DIMENSIONS)
     context = _choosing(request, choice, DIMENSIONS) | {
         "routing": await routing_of(request, choice.chosen),
+        "decisions_max": DECISIONS_COUNTED_MAX,
+        "attempts_max": ATTEMPTS_LOOKED_AT,
+        "pairs_max": PAIRS_MAX,
         "hindsight": request.app[HINDSIGHT].at_hand(HINDSIGHT_RANGE),
         "override": await override_in_force(request.app[DATABASE], datetime.now(UTC)),
         "configured": [*request.app[GATEWAYS]],

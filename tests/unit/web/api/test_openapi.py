@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from storage.read_models.chosen import DIMENSIONS
 from web.api.openapi import openapi_document
 from web.api.operation import PREFIX, Operation
 from web.api.pages import decoded, encoded, paged
@@ -39,6 +40,12 @@ def test_every_reference_leads_somewhere() -> None:
     held = document()["components"]["schemas"]
     named = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert named <= held.keys()
+
+
+def test_routing_offers_no_choice_that_decisions_do_not_tell() -> None:
+    """Country, amount and arm would be heeded by half of the answer: they are no parameters."""
+    described = document()["paths"]["/api/v1/routing"]["get"]["parameters"]
+    assert {parameter["name"] for parameter in described} == set(DIMENSIONS)
 
 
 def test_names_are_unique() -> None:

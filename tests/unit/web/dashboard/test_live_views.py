@@ -146,7 +146,9 @@ def advice(gateway: str, method: str = "card", decisions: int = 7) -> AdviceCoun
     )
 
 
-def action(at: float, words: str, who: str = "operator", link: str = "/audit?subject=gateway:a&b") -> Annotation:
+def action(
+    at: float, words: str, who: str = "operator", link: str = "/audit?subject=gateway%3Aa%26b&who=dana"
+) -> Annotation:
     """Something that somebody did so many seconds after ``NOW``."""
     moment = datetime.fromtimestamp(NOW + at, UTC)
     return Annotation(kind="action", at=moment, until=None, words=words, who=who, link=link)
@@ -290,7 +292,7 @@ def test_what_was_done_stands_in_every_chart_over_time_and_in_a_list() -> None:
     assert words_of(plots[0]) == [f"bravo paused ({NASTY})", f"{NASTY} (operator)"]
     (listed,) = [text for text in texts(document) if 'class="actions"' in text]
     assert listed.index("&lt;script&gt;") < listed.index("bravo paused"), "the newest first"
-    assert 'href="/audit?subject=gateway:a&amp;b" target="_top"' in listed
+    assert 'href="/audit?subject=gateway%3Aa%26b&amp;who=dana" target="_top"' in listed
     live.snapshot = msgspec.structs.replace(live.snapshot, actions=())
     page.update(NOW)
     assert all(words_of(plot) == [] for plot in plots)
