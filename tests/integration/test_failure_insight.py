@@ -360,6 +360,25 @@ async def test_a_burst_gives_no_reasons(database: Database, monkeypatch: pytest.
     assert rates.total.rate is None
 
 
+@pytest.mark.parametrize("dimension", ["category", "gateway", "hour", "network"])
+async def test_neither_sums_nor_samples_scan_a_collection(
+    database: Database, monkeypatch: pytest.MonkeyPatch, dimension: Dimension
+) -> None:
+    """MongoDB's own profiler sees every query; each one has an index."""
+    await fill(database, END, attempts=2_000)
+    monkeypatch.setattr(failure_counts, "EVERY_MAX", 100)
+    monkeypatch.setattr(failure_insight, "FAILURES_READ_MAX", 20)
+    await database.command("profile", 2)
+    until = END - timedelta(seconds=20)
+    found = await read_failure_rates(database, InsightQuery(since=END - timedelta(minutes=12), until=until), dimension)
+    await read_pareto(database, InsightQuery(since=END - timedelta(minutes=20), until=until))
+    await database.command("profile", 0)
+    assert found.basis == ("sample" if dimension == "network" else "sums")
+    plans = [str(entry.get("planSummary", "")) async for entry in database["system.profile"].find()]
+    assert any("IXSCAN" in plan for plan in plans)
+    assert not any("COLLSCAN" in plan for plan in plans)
+
+
 async def test_a_category_of_one_method_is_sampled(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sums of failures are not kept by method: rates are those of the sample, out of all its settled attempts."""
     await fill(database, END, attempts=3_000)
