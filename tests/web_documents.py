@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -69,13 +70,7 @@ async def fill(
     """
     stream = random.Random(seed)
     states = [_attempt(stream, number, now, text) for number in range(attempts)] + [_story(now, text)]
-    for start in range(0, len(states), 500):
-        changes = [AttemptChange(before=None, after=state) for state in states[start : start + 500]]
-        await record_changes(database, changes, [], now=now, slot=stream.randrange(4))
-    failed = [state.attempt for state in states if state.attempt.failure_code]
-    failures = [_failure(attempt, text) for attempt in failed]
-    classified = FailuresClassified(batch_id="bat_1", classified_at=now, failures=failures)
-    await record_failures(database, ["msg_1"], failed, [classified], [], [], FailuresKnown(), now=now, slot=0)
+    await _record(database, states, now, text)
     await write_decisions(database, [_decision(state.attempt, stream, text) for state in states])
     await record_anomalies(database, _anomalies(now, text), [], now=now)
     await record_experiments(database, ["msg_2"], _experiments(now, text), [], now=now)
@@ -89,6 +84,34 @@ async def fill(
         Rejection(queue="ingestor", kind="card_data", type="attempt.reported", reason="a card number in customer_id"),
     ]
     await count_rejections(database, refused, now - timedelta(minutes=3))
+
+
+async def fill_attempts(database: Database, moments: Sequence[datetime], *, fails: Callable[[datetime], bool]) -> None:
+    """Record attempts with their verdicts and sums: one at each moment, which fails or succeeds as is said."""
+    stream, now, states = random.Random(7), datetime.now(UTC), []
+    for number, moment in enumerate(moments):
+        attempt = _attempt(stream, number, now, None).attempt
+        code, message, _, _ = stream.choice(CODES) if fails(moment) else (None, None, None, None)
+        changed = msgspec.structs.replace(
+            attempt,
+            attempted_at=moment,
+            occurred_at=moment + timedelta(seconds=1),
+            status="failed" if code else "succeeded",
+            failure_code=code,
+            failure_message=message,
+        )
+        states.append(_state(changed, ["pending", changed.status]))
+    await _record(database, states, now, None)
+
+
+async def _record(database: Database, states: Sequence[AttemptState], now: datetime, text: str | None) -> None:
+    for start in range(0, len(states), 500):
+        changes = [AttemptChange(before=None, after=state) for state in states[start : start + 500]]
+        await record_changes(database, changes, [], now=now, slot=start // 500 % 4)
+    failed = [state.attempt for state in states if state.attempt.failure_code]
+    failures = [_failure(attempt, text) for attempt in failed]
+    classified = FailuresClassified(batch_id="bat_1", classified_at=now, failures=failures)
+    await record_failures(database, ["msg_1"], failed, [classified], [], [], FailuresKnown(), now=now, slot=0)
 
 
 def _attempt(stream: random.Random, number: int, now: datetime, text: str | None) -> AttemptState:

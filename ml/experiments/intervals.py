@@ -87,13 +87,23 @@ def wilson_interval(proportion: Proportion, *, alpha: float = CONFIDENCE_ALPHA) 
     """
     if proportion.trials == 0:
         return TooFewData(seen=0, needed=1)
-    rate, trials, z = proportion.rate, proportion.trials, _normal_quantile(1 - alpha / 2)
-    scale = 1 + z**2 / trials
-    centre = (rate + z**2 / (2 * trials)) / scale
-    reach = z * math.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2)) / scale
+    return score_interval(proportion.rate, proportion.trials, _normal_quantile(1 - alpha / 2))
+
+
+def score_interval(rate: float, trials: float, quantile: float) -> Interval:
+    """Wilson's interval of a rate that says as much as so many trials drawn one by one.
+
+    Args:
+        rate: 0..1.
+        trials: > 0, not necessarily whole.
+        quantile: how many standard errors the interval reaches, of the normal or a t distribution.
+    """
+    scale = 1 + quantile**2 / trials
+    centre = (rate + quantile**2 / (2 * trials)) / scale
+    reach = quantile * math.sqrt(rate * (1 - rate) / trials + quantile**2 / (4 * trials**2)) / scale
     # At the ends the bound is the rate itself; rounding would put it on the other side.
-    low = 0.0 if proportion.successes == 0 else centre - reach
-    high = 1.0 if proportion.successes == trials else centre + reach
+    low = 0.0 if rate == 0 else centre - reach
+    high = 1.0 if rate == 1 else centre + reach
     return Interval(estimate=rate, low=low, high=high)
 
 

@@ -23,11 +23,12 @@ from ml.failures.insight import (
     recoveries,
 )
 from ml.failures.taxonomy import UNKNOWN
+from ml.lack import TooFewData
 from storage.database import Database, Document
 from storage.errors import translated
-from storage.read_models.failure_counts import Basis, Dimension, InsightQuery, aggregated, read_counts
+from storage.read_models.failure_counts import Basis, Counts, Dimension, InsightQuery, aggregated, read_counts
 from storage.read_models.measures import QUERY_MS_MAX, Money
-from storage.read_models.time_sample import sample_of
+from storage.read_models.time_sample import TimeSample, sample_of
 
 ROWS_MAX: Final = 200
 ATTEMPTS_READ_MAX: Final = 30_000
@@ -39,15 +40,20 @@ FAILURES_READ_MAX: Final = 60_000
 BREACHES_MAX: Final = 200
 CODES_PER_CATEGORY: Final = 10
 
+NONE_SETTLED: Final = "not enough data yet: no attempt has settled"
+TOO_FEW_STRETCHES: Final = "not enough data yet: a sample with attempts in {} stretches of like size, {} are needed"
+UNEVEN: Final = "not enough data yet: so many came in so short a time that a sample would hold all of those or none"
+
 
 class FailureShare(msgspec.Struct, frozen=True, kw_only=True):
-    """Failed of settled attempts, with its Wilson 95 % interval; without attempts there is no rate."""
+    """Failed of settled attempts, with its 95 % interval; without a rate ``why_not`` says what is missing."""
 
     failed: int
     settled: int
     rate: float | None
     low: float | None
     high: float | None
+    why_not: str | None = None
 
 
 class DimensionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,14 +69,19 @@ class DimensionRow(msgspec.Struct, frozen=True, kw_only=True):
 class FailureRates(msgspec.Struct, frozen=True, kw_only=True):
     """Failure rates by one dimension, the most failures first.
 
-    ``basis``: ``attempts``: all were counted; ``sums``: from sums of whole minutes, and money is told where these hold
-    it; ``sample``: counts are those of attempts in short stretches spread evenly over the time, and intervals are as
-    much wider as the stretches differ.
+    ``basis``: ``attempts``: all were counted; ``sums``: all were counted, most of them in sums over time, and money is
+    told where these hold it; ``sample``: at least one of the two periods was sampled.
+
+    ``sampled_share`` and ``sampled_share_before``: of the time from the first to the last attempt of the period, what
+    was looked at. 1: all of it. Less: ``failed`` and ``settled`` are those of attempts in short stretches spread evenly
+    over that time, rates stand for all, intervals are as much wider as the stretches differ, and money is not told.
     """
 
     query: InsightQuery
     dimension: str
     basis: Basis
+    sampled_share: float
+    sampled_share_before: float
     total: FailureShare
     total_before: FailureShare
     rows: list[DimensionRow]
@@ -101,11 +112,13 @@ class Pareto(msgspec.Struct, frozen=True, kw_only=True):
     """Reasons, the most frequent first; ``by_amount`` orders them by money instead, one list for each currency.
 
     ``sampled_share``: 1: all failures were counted; less: counts and money are those of failures in short stretches,
-    spread evenly over the time, that cover this share of it.
+    spread evenly over the time from the first to the last failure, that cover this share of it. Where these cannot
+    stand for all there are no reasons, and ``why_not`` says why.
     """
 
     query: InsightQuery
     sampled_share: float
+    why_not: str | None
     failures: int
     reasons: list[Reason]
     by_amount: dict[str, list[tuple[str, int, float]]]
@@ -130,18 +143,27 @@ class OrdersInsight(msgspec.Struct, frozen=True, kw_only=True):
     breaches_found: int
 
 
-def failure_share(failed: int, settled: int, effect: float = 1.0) -> FailureShare:
-    """A failure rate with its interval.
+def failure_share(failed: int, settled: int) -> FailureShare:
+    """A failure rate of attempts that were all counted, with its Wilson interval."""
+    return _share(failed, settled, wilson_interval(Proportion(failed, settled)))
 
-    Args:
-        effect: of how attempts were drawn; the interval is that of so many times fewer.
-    """
-    interval = wilson_interval(Proportion(round(failed / effect), round(settled / effect)))
-    if not isinstance(interval, Interval):
-        return FailureShare(failed=failed, settled=settled, rate=None, low=None, high=None)
-    rate = failed / settled
-    low, high = min(interval.low, rate), max(interval.high, rate)
-    return FailureShare(failed=failed, settled=settled, rate=rate, low=low, high=high)
+
+def _share_of(counts: Counts, key: str | None = None) -> FailureShare:
+    """The failure rate of a key, or of all."""
+    failed, settled = counts.failed_of(key), counts.settled_of(key)
+    if settled and counts.sample is not None and not counts.sample.is_even:
+        return FailureShare(failed=failed, settled=settled, rate=None, low=None, high=None, why_not=UNEVEN)
+    return _share(failed, settled, counts.interval_of(key))
+
+
+def _share(failed: int, settled: int, interval: Interval | TooFewData) -> FailureShare:
+    if isinstance(interval, Interval):
+        rate = interval.estimate
+        return FailureShare(failed=failed, settled=settled, rate=rate, low=interval.low, high=interval.high)
+    why_not = NONE_SETTLED
+    if settled:
+        why_not = TOO_FEW_STRETCHES.format(interval.seen, interval.needed)
+    return FailureShare(failed=failed, settled=settled, rate=None, low=None, high=None, why_not=why_not)
 
 
 async def read_failure_rates(database: Database, query: InsightQuery, dimension: Dimension) -> FailureRates:
@@ -154,8 +176,7 @@ async def read_failure_rates(database: Database, query: InsightQuery, dimension:
     keys += sorted(key for key in now.settled if key not in now.failed)
     rows = []
     for key in keys[:ROWS_MAX]:
-        mine = failure_share(now.failed[key], now.settled_of(key), now.effect_of(key))
-        earlier = failure_share(before.failed[key], before.settled_of(key), before.effect_of(key))
+        mine, earlier = _share_of(now, key), _share_of(before, key)
         known = mine.rate is not None and earlier.rate is not None
         rows.append(
             DimensionRow(
@@ -170,8 +191,10 @@ async def read_failure_rates(database: Database, query: InsightQuery, dimension:
         query=query,
         dimension=dimension,
         basis=basis,
-        total=failure_share(now.failed.total(), now.all_settled, now.effect_of()),
-        total_before=failure_share(before.failed.total(), before.all_settled, before.effect_of()),
+        sampled_share=_sampled_share(now.sample),
+        sampled_share_before=_sampled_share(before.sample),
+        total=_share_of(now),
+        total_before=_share_of(before),
         rows=rows,
     )
 
@@ -179,6 +202,8 @@ async def read_failure_rates(database: Database, query: InsightQuery, dimension:
 async def read_pareto(database: Database, query: InsightQuery) -> Pareto:
     """The reasons of failures by count and by amount, each with its raw codes and a payment to look at."""
     sample = await sample_of(database, "failures", query.since, query.until, wanted=FAILURES_READ_MAX)
+    if sample is not None and not sample.is_even:
+        return Pareto(query=query, sampled_share=0.0, why_not=UNEVEN, failures=0, reasons=[], by_amount={})
     match = query.match() if sample is None else sample.match() | query.chosen()
     pipeline: list[Document] = [
         {"$match": match | {"withdrawn": False}},
@@ -228,8 +253,14 @@ async def read_pareto(database: Database, query: InsightQuery) -> Pareto:
         currency: cumulative({category: mine[currency] for category, mine in amounts.items() if mine[currency]})
         for currency in sorted(currencies)
     }
-    share = 1.0 if sample is None else sample.share
-    return Pareto(query=query, sampled_share=share, failures=counts.total(), reasons=reasons, by_amount=by_amount)
+    return Pareto(
+        query=query,
+        sampled_share=_sampled_share(sample),
+        why_not=None,
+        failures=counts.total(),
+        reasons=reasons,
+        by_amount=by_amount,
+    )
 
 
 async def read_orders_insight(database: Database, query: InsightQuery) -> OrdersInsight:
@@ -260,6 +291,10 @@ async def read_orders_insight(database: Database, query: InsightQuery) -> Orders
         breaches=broken[-BREACHES_MAX:][::-1],
         breaches_found=len(broken),
     )
+
+
+def _sampled_share(sample: TimeSample | None) -> float:
+    return 1.0 if sample is None else sample.share
 
 
 def _money(amounts: Counter[str]) -> list[Money]:

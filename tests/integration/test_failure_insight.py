@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
+from config.settings import Settings
 from ml.failures.codes import code_key
 from ml.failures.taxonomy import CATEGORIES
+from storage.compaction import compact, start_of
 from storage.database import Database, Document
 from storage.read_models import failure_counts, failure_insight
 from storage.read_models.failure_counts import DIMENSIONS, IN_FAILURE_SUMS, SUMMED, Dimension, InsightQuery
@@ -21,8 +25,8 @@ from storage.read_models.failure_insight import (
     read_orders_insight,
     read_pareto,
 )
-from storage.read_models.time_sample import STRETCHES, TimeSample
-from tests.web_documents import fill
+from storage.read_models.time_sample import STRETCHES, TimeSample, sample_of
+from tests.web_documents import fill, fill_attempts
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 END = START + timedelta(hours=15)
@@ -135,21 +139,18 @@ async def test_pareto_and_orders(database: Database) -> None:
 async def test_many_attempts_are_counted_from_sums(
     database: Database, monkeypatch: pytest.MonkeyPatch, dimension: Dimension
 ) -> None:
-    """Sums per minute give what counting one by one gives, also for sums that became hours, and with a filter."""
+    """Sums, and single attempts where a period ends within a minute, give what counting one by one gives."""
     await fill(database, END, attempts=1_000)
-    await _move(database, "attempt_rollups", END - timedelta(minutes=20))
-    await _move(database, "failure_rollups", END - timedelta(minutes=20))
     for chosen in ({}, {"gateway": "bravo"}):
-        query = InsightQuery(since=END - timedelta(minutes=15), until=END, **chosen)
-        wanted = await read_failure_rates(database, query, dimension)
-        with monkeypatch.context() as few:
-            few.setattr(failure_counts, "EVERY_MAX", 20)
-            found = await read_failure_rates(database, query, dimension)
-        assert (wanted.basis, found.basis) == ("attempts", "sums")
-        money = dimension in IN_FAILURE_SUMS
-        assert rows_of(found, money=money) == rows_of(wanted, money=money)
-        assert (found.total, found.total_before) == (wanted.total, wanted.total_before)
-        assert found.total_before.settled > 50
+        for until in (END, END - timedelta(seconds=20)):
+            query = InsightQuery(since=until - timedelta(minutes=10), until=until, **chosen)
+            wanted, found = await both_ways(database, query, dimension, monkeypatch)
+            assert found.basis == "sums"
+            money = dimension in IN_FAILURE_SUMS
+            assert rows_of(found, money=money) == rows_of(wanted, money=money)
+            assert money or not any(row.amounts_failed for row in found.rows)
+            assert (found.total, found.total_before) == (wanted.total, wanted.total_before)
+            assert found.total_before.settled > 40
 
 
 def rows_of(rates: FailureRates, *, money: bool) -> dict[str, object]:
@@ -158,17 +159,77 @@ def rows_of(rates: FailureRates, *, money: bool) -> dict[str, object]:
     return {row.key: (row.now, row.before, sorted(row.amounts_failed, key=str) if money else None) for row in rows}
 
 
-async def _move(database: Database, name: str, before: datetime) -> None:
-    """Let older sums lie where compaction puts them; their minutes stay, so that a period can begin with any."""
-    old = {"minute": {"$lt": before}}
-    moved = [document async for document in database[name].find(old)]
-    await database[f"{name}_hours"].insert_many(moved)
-    await database[name].delete_many(old)
+async def both_ways(
+    database: Database, query: InsightQuery, dimension: Dimension, monkeypatch: pytest.MonkeyPatch, **bounds: int
+) -> tuple[FailureRates, FailureRates]:
+    """Counted one by one, and with lower bounds of what may be."""
+    wanted = await read_failure_rates(database, query, dimension)
+    assert wanted.basis == "attempts"
+    with monkeypatch.context() as few:
+        for name, bound in ({"EVERY_MAX": 200} | bounds).items():
+            few.setattr(failure_counts, name, bound)
+        return wanted, await read_failure_rates(database, query, dimension)
+
+
+DAY: Final = timedelta(days=1)
+COMPACTED: Final[tuple[tuple[float, float, float, str, str], ...]] = (
+    # days ago, from and to what hour, the basis, that of hours
+    (20, 10, 12, "sums", "sums"),
+    (20, 10.25, 10.75, "sample", "sample"),
+    (20, 10.75, 11.25, "sample", "sample"),
+    (20, 9.75, 12.25, "sums", "sums"),
+    (130, 0, 24, "sums", "sample"),
+    (130, 23.5, 29.5, "sample", "sample"),
+    (130, -1.25, 47, "sums", "sample"),
+)
+
+
+async def test_rates_of_compacted_time_are_those_of_all_attempts(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a period begins or ends within sums of hours or days, a figure is that of exactly its attempts, and
+    where a sample gives it, the interval holds the rate of these."""
+    today, draw = start_of(datetime.now(UTC), DAY), random.Random(5)
+    hours = [today - 20 * DAY + timedelta(hours=draw.uniform(7, 15)) for _ in range(4_000)]
+    days = [today - 130 * DAY + timedelta(hours=draw.uniform(-48, 48)) for _ in range(6_000)]
+    await fill_attempts(database, hours + days, fails=lambda moment: draw.random() < 0.05 + 0.02 * (moment.hour % 12))
+    assert await compact(database, settings.store, datetime.now(UTC)) > 4_000
+    assert not await database["attempt_rollups"].count_documents({})
+    assert await database["attempt_rollups_days"].count_documents({})
+    for ago, first, last, basis, basis_of_hours in COMPACTED:
+        start = today - ago * DAY
+        query = InsightQuery(since=start + timedelta(hours=first), until=start + timedelta(hours=last))
+        for dimension in ("gateway", "category", "hour", "weekday"):
+            wanted, found = await both_ways(database, query, dimension, monkeypatch)  # type: ignore[arg-type]
+            assert found.basis == (basis_of_hours if dimension == "hour" else basis), (ago, first, last, dimension)
+            assert_same(wanted, found)
+            wanted, found = await both_ways(database, query, dimension, monkeypatch, EDGES_MAX=0)  # type: ignore[arg-type]
+            assert_same(wanted, found)
+            if any(hour % (1 if ago == 20 else 24) for hour in (first, last)):
+                assert found.basis == "sample"
+
+
+def assert_same(wanted: FailureRates, found: FailureRates) -> None:
+    """Sums give the very same; a sample gives an interval that holds it, or none."""
+    if found.basis == "sums":
+        assert rows_of(found, money=True) == rows_of(wanted, money=True)
+    for few, all_ in ((found.total, wanted.total), (found.total_before, wanted.total_before)):
+        assert few.settled
+        assert all_.rate is not None
+        if found.basis == "sums":
+            assert few == all_
+        else:
+            assert few.low is not None
+            assert few.high is not None
+            assert few.low < all_.rate < few.high
 
 
 async def test_many_attempts_without_sums_are_sampled(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bounded number stands for all, as it says; the rate of all lies within its interval; reasons likewise."""
-    await fill(database, END, attempts=3_000)
+    """A bounded number stands for all, as it says; the rate of all lies within its interval, which is as wide as
+    outages of every third minute ask for; money of an unknown part is not told; reasons likewise."""
+    draw = random.Random(3)
+    moments = [END - timedelta(minutes=draw.uniform(0, 30)) for _ in range(4_000)]
+    await fill_attempts(database, moments, fails=lambda moment: draw.random() < (0.02 if moment.minute % 3 else 0.9))
     query = InsightQuery(since=END - timedelta(minutes=15), until=END)
     whole = await read_failure_rates(database, query, "network")
     everything = await read_pareto(database, query)
@@ -177,21 +238,145 @@ async def test_many_attempts_without_sums_are_sampled(database: Database, monkey
     found = await read_failure_rates(database, query, "network")
     pareto = await read_pareto(database, query)
     assert (whole.basis, found.basis) == ("attempts", "sample")
-    for few, all_ in ((found.total, whole.total), (found.total_before, whole.total_before)):
-        assert 200 < few.settled < 800 < all_.settled
+    assert (whole.sampled_share, whole.sampled_share_before) == (1, 1)
+    for few, all_, share in (
+        (found.total, whole.total, found.sampled_share),
+        (found.total_before, whole.total_before, found.sampled_share_before),
+    ):
+        assert 250 <= few.settled <= 1_000 < all_.settled
+        assert few.settled / all_.settled == pytest.approx(share, rel=0.2)
         assert few.low is not None
         assert few.high is not None
         assert all_.rate is not None
         assert few.low < all_.rate < few.high
-        assert (
-            few.high - few.low
-            > failure_share(few.failed, few.settled).high - failure_share(few.failed, few.settled).low - 1e-9
-        )  # type: ignore[operator]
+        plain = failure_share(few.failed, few.settled)
+        assert plain.low is not None
+        assert plain.high is not None
+        assert few.high - few.low > 1.5 * (plain.high - plain.low)
     assert sum(row.now.settled for row in found.rows) == found.total.settled
+    assert any(row.amounts_failed for row in whole.rows)
+    assert not any(row.amounts_failed for row in found.rows)
     assert everything.sampled_share == 1
     assert 0 < pareto.sampled_share < 1
     assert 0 < pareto.failures < everything.failures
     assert sum(reason.share for reason in pareto.reasons) == pytest.approx(1)
+
+
+async def test_each_period_says_what_part_of_it_was_looked_at(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only the period before is large, this one is counted whole, with its money."""
+    draw = random.Random(4)
+    moments = [END - timedelta(minutes=draw.uniform(15, 30)) for _ in range(2_000)]
+    moments += [END - timedelta(minutes=draw.uniform(0, 15)) for _ in range(150)]
+    await fill_attempts(database, moments, fails=lambda _: draw.random() < 0.3)
+    monkeypatch.setattr(failure_counts, "EVERY_MAX", 400)
+    query = InsightQuery(since=END - timedelta(minutes=15), until=END)
+    found = await read_failure_rates(database, query, "network")
+    assert (found.basis, found.sampled_share, found.total.settled) == ("sample", 1, 150)
+    assert found.sampled_share_before == pytest.approx(0.2, abs=0.08)
+    assert found.total_before.settled < 1_000
+    assert any(row.amounts_failed for row in found.rows)
+
+
+@pytest.mark.parametrize("bursts", [1, 2, 4, 8, 20])
+async def test_attempts_in_few_stretches_have_no_rate(
+    database: Database, monkeypatch: pytest.MonkeyPatch, bursts: int
+) -> None:
+    """How few bursts differ is not seen: no rate and no difference, and why; the counts are told."""
+    draw = random.Random(bursts)
+    starts = [END - timedelta(hours=90 - 89 * burst / bursts) for burst in range(bursts)]
+    moments = [draw.choice(starts) + timedelta(minutes=draw.uniform(0, 10)) for _ in range(1_500)]
+    moments += [END - timedelta(hours=1)] * 2
+    await fill_attempts(database, moments, fails=lambda _: draw.random() < 0.3)
+    monkeypatch.setattr(failure_counts, "EVERY_MAX", 400)
+    found = await read_failure_rates(database, InsightQuery(since=END - 5 * DAY, until=END), "network")
+    assert found.basis == "sample"
+    for share in (found.total, *(row.now for row in found.rows)):
+        assert (share.rate, share.low, share.high) == (None, None, None)
+        assert share.why_not is not None
+        assert share.why_not.startswith("not enough data yet: ")
+    assert all(row.difference is None for row in found.rows)
+
+
+def burst(draw: random.Random) -> list[datetime]:
+    """One second holds nearly all of 90 days."""
+    middle = START + timedelta(days=draw.uniform(1, 89))
+    return [START, *(middle + timedelta(seconds=draw.random()) for _ in range(1_500)), START + timedelta(days=90)]
+
+
+def burst_in_even(draw: random.Random) -> list[datetime]:
+    """Some come evenly; as many again within one second."""
+    middle = START + timedelta(days=draw.uniform(1, 89))
+    even = [START + timedelta(days=draw.uniform(0, 90)) for _ in range(700)]
+    return even + [middle + timedelta(seconds=draw.random()) for _ in range(700)]
+
+
+def hours(draw: random.Random) -> list[datetime]:
+    """One hour of each day."""
+    return [START + timedelta(days=draw.randrange(90), hours=10 + draw.random()) for _ in range(1_500)]
+
+
+def even(draw: random.Random) -> list[datetime]:
+    """Evenly, but only in the first day of those looked at."""
+    return [START + timedelta(days=draw.random()) for _ in range(1_500)]
+
+
+def instant(_: random.Random) -> list[datetime]:
+    """All at once."""
+    return [START] * 1_500
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shape", [burst, burst_in_even, hours, even, instant])
+async def test_a_sample_is_bounded_however_attempts_come(
+    database: Database, shape: Callable[[random.Random], list[datetime]], seed: int
+) -> None:
+    """Never more than twice what is wanted is read; a sample of less than half of it says that it is none."""
+    moments, wanted = shape(random.Random(seed)), 200
+    await database["attempts"].insert_many({"_id": str(n), "attempted_at": at} for n, at in enumerate(moments))
+    sample = await sample_of(database, "attempts", START, START + timedelta(days=91), wanted=wanted)
+    assert sample is not None
+    read = await database["attempts"].count_documents(sample.match())
+    assert read <= 2 * wanted
+    assert sample.is_even == (read >= wanted / 2)
+    if shape is even:
+        assert sample.is_even
+        assert sample.until - sample.since < DAY
+    if shape in (burst, instant):
+        assert not sample.is_even
+
+
+async def test_a_burst_gives_no_reasons(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reasons of failures of which a sample holds all or none are not told, nor a rate."""
+    await fill_attempts(database, burst(random.Random(1)), fails=lambda _: True)
+    monkeypatch.setattr(failure_counts, "EVERY_MAX", 200)
+    monkeypatch.setattr(failure_insight, "FAILURES_READ_MAX", 200)
+    query = InsightQuery(since=START - DAY, until=START + timedelta(days=91))
+    pareto = await read_pareto(database, query)
+    assert (pareto.reasons, pareto.failures) == ([], 0)
+    assert pareto.why_not == failure_insight.UNEVEN
+    rates = await read_failure_rates(database, query, "network")
+    assert rates.total.rate is None
+
+
+@pytest.mark.parametrize("dimension", ["category", "gateway", "hour", "network"])
+async def test_neither_sums_nor_samples_scan_a_collection(
+    database: Database, monkeypatch: pytest.MonkeyPatch, dimension: Dimension
+) -> None:
+    """MongoDB's own profiler sees every query; each one has an index."""
+    await fill(database, END, attempts=2_000)
+    monkeypatch.setattr(failure_counts, "EVERY_MAX", 100)
+    monkeypatch.setattr(failure_insight, "FAILURES_READ_MAX", 20)
+    await database.command("profile", 2)
+    until = END - timedelta(seconds=20)
+    found = await read_failure_rates(database, InsightQuery(since=END - timedelta(minutes=12), until=until), dimension)
+    await read_pareto(database, InsightQuery(since=END - timedelta(minutes=20), until=until))
+    await database.command("profile", 0)
+    assert found.basis == ("sample" if dimension == "network" else "sums")
+    plans = [str(entry.get("planSummary", "")) async for entry in database["system.profile"].find()]
+    assert any("IXSCAN" in plan for plan in plans)
+    assert not any("COLLSCAN" in plan for plan in plans)
 
 
 async def test_a_category_of_one_method_is_sampled(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,8 +45,13 @@ class RatesParams(InsightParams, frozen=True, kw_only=True):
 async def rates(call: Call, params: RatesParams) -> FailureRates:
     """Failure rates by one dimension with counts, amounts and 95 % intervals, against the period before.
 
-    Of more than 40,000 attempts rates come from the sums per minute where these are kept by the dimension and the
-    filters, and else from a sample spread evenly over the time; `basis` says which.
+    Of more than 40,000 attempts rates come from sums over time where these are kept by the dimension and the filters,
+    and else from a sample spread evenly over the time; `basis` says which. Sums are of minutes, after two weeks of
+    hours and after four months of days; a time that begins or ends within one is sampled if many attempts lie there.
+
+    Where `sampled_share` (`sampled_share_before`) is less than 1, `failed` and `settled` are those of the sample, rates
+    stand for all attempts, and no money is told. A sample whose attempts lie in too few of its 96 stretches, or come in
+    bursts, has no rate; `why_not` says so.
     """
     return await read_failure_rates(call.database, _query(params), params.by)
 
@@ -55,6 +60,7 @@ async def pareto(call: Call, params: InsightParams) -> Pareto:
     """Reasons of failures by count and by amount, down to raw codes and a payment to look at.
 
     Of more than 60,000 failures a sample spread evenly over the time is counted; `sampled_share` says how much of it.
+    Where they come in such bursts that no sample stands for all, there are no reasons, and `why_not` says so.
     """
     return await read_pareto(call.database, _query(params))
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import pytest
 
 from ml.experiments.intervals import Interval, Proportion, wilson_interval
 from ml.failures.insight import (
+    STRETCHES_MIN,
     SeenAttempt,
     Share,
     authorization,
@@ -16,8 +19,10 @@ from ml.failures.insight import (
     design_effect,
     money_outcomes,
     recoveries,
+    sampled_interval,
 )
 from ml.failures.taxonomy import CATEGORIES, NEVER_AGAIN, RETRIES_BLINDLY, category_of
+from ml.lack import TooFewData
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -134,24 +139,57 @@ def test_a_random_history_counted_another_way():
     assert sorted(breach.attempt_id for breach in breaches(shuffled)) == sorted(broken)
 
 
-def test_intervals_of_samples_in_time_hold_the_truth() -> None:
-    """Over many worlds with an outage, the widened interval holds the true share about as often as it says; the plain
-    one, which takes attempts for drawn one by one, misses it far too often."""
-    held, held_plain, worlds = 0, 0, 400
+WORLDS: Final[dict[str, tuple[Callable[[np.random.Generator, int], np.ndarray], float]]] = {
+    "alike": (lambda draw, count: np.full(count, 0.1), 0.1),
+    "unlike": (lambda draw, count: draw.beta(2, 18, count), 0.1),
+    "outages": (lambda draw, count: np.where(draw.random(count) < 0.3, 0.5, 0.06), 0.3 * 0.5 + 0.7 * 0.06),
+    "anything": (lambda draw, count: draw.uniform(0, 1, count), 0.5),
+}
+"""How likely a failure is in each stretch, and its mean."""
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.7])
+@pytest.mark.parametrize("stretches", [1, 2, 4, 8, 16, 30, 48, 96])
+@pytest.mark.parametrize("world", WORLDS)
+def test_intervals_of_samples_in_time_hold_the_truth(world: str, stretches: int, spread: float) -> None:
+    """However many of 96 stretches hold attempts, and however unlike their sizes are: the interval holds the true share
+    about as often as it says, or there is none. Where stretches differ, the plain one misses it far too often."""
+    levels, truth = WORLDS[world]
+    held, held_plain, answers, worlds = 0, 0, 0, 1_000
     for seed in range(worlds):
         draw = np.random.default_rng(seed)
-        level = np.where(draw.random(96) < 0.15, 0.5, 0.06)
-        truth = float(np.where(draw.random(96_000) < 0.15, 0.5, 0.06).mean())
-        settled = draw.poisson(60, 96)
-        failed = draw.binomial(settled, level)
-        effect = design_effect(failed.astype(float), settled.astype(float))
-        for divisor in (effect, 1.0):
-            found = wilson_interval(Proportion(round(failed.sum() / divisor), round(settled.sum() / divisor)))
-            assert isinstance(found, Interval)
-            inside = found.low <= truth <= found.high
-            held, held_plain = (held + inside, held_plain) if divisor == effect else (held, held_plain + inside)
-    assert held / worlds > 0.92
-    assert held_plain / worlds < 0.6
+        settled, failed = np.zeros((2, 96))
+        places = draw.permutation(96)[:stretches]
+        settled[places] = np.maximum(draw.poisson(60 * draw.lognormal(0, spread, stretches)), 1)
+        failed[places] = draw.binomial(settled[places].astype(int), levels(draw, stretches))
+        found = sampled_interval(failed, settled)
+        if isinstance(found, TooFewData):
+            continue
+        answers += 1
+        held += found.low <= truth <= found.high
+        plain = wilson_interval(Proportion(int(failed.sum()), int(settled.sum())))
+        assert isinstance(plain, Interval)
+        held_plain += plain.low <= truth <= plain.high
+    if stretches < STRETCHES_MIN:
+        assert answers == 0
+    if stretches == 96:
+        assert answers == worlds
+    if answers > 200:
+        assert held / answers >= 0.93
+        assert world == "alike" or held_plain / answers < 0.75
+
+
+def test_one_large_stretch_among_tiny_ones_is_one() -> None:
+    """Stretches count by what they say: fifty with one attempt each say nothing of how a large one differs."""
+    settled = np.array([10_000.0, *[1.0] * 50])
+    assert sampled_interval(settled * 0, settled) == TooFewData(seen=1, needed=STRETCHES_MIN)
+
+
+def test_stretches_without_attempts_change_nothing() -> None:
+    """Three stretches say the same among 96 as alone."""
+    parts, wholes = np.array([1.0, 9.0, 2.0]), np.array([10.0, 20.0, 10.0])
+    empty = np.zeros(93)
+    assert design_effect(np.append(parts, empty), np.append(wholes, empty)) == design_effect(parts, wholes) > 2
 
 
 @pytest.mark.parametrize("parts", [[0.0, 0.0], [4.0, 4.0]])
