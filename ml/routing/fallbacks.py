@@ -73,7 +73,8 @@ class Fallbacks:
 
     def expected(self, failed: str, gateway: str, success: float) -> float:
         """A gateway's expected success once the failure is known, relative to that of the others."""
-        return chance(logit(success) + self.shift(failed, gateway))
+        shift = self.shift(failed, gateway)
+        return chance(logit(success) + shift) if shift else success
 
     def shifts(self, failed: Sequence[str], gateways: Sequence[str]) -> list[float]:
         """The sum of what several failures say of each gateway."""

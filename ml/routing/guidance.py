@@ -121,7 +121,7 @@ class Guidance:
         wanted = {each.gateway: each.propensity for each in ranked.candidates}
         before = [wanted[name] for name in candidates]
         allowed = self._pace.limited(candidates, before, now)
-        if max(abs(after - share) for after, share in zip(allowed, before, strict=True)) < 1e-9:
+        if allowed is before:
             return ranked
         moved = redrawn(ranked, dict(zip(candidates, allowed, strict=True)), self._generator)
         return msgspec.structs.replace(moved, exploring=False, why_first="traffic moves only so fast")

@@ -32,7 +32,7 @@ class Pace:
         self._rise_max = rise_max
         self._sets: OrderedDict[tuple[str, ...], _Minute] = OrderedDict()
 
-    def limited(self, gateways: tuple[str, ...], shares: Sequence[float], now: float) -> list[float]:
+    def limited(self, gateways: tuple[str, ...], shares: Sequence[float], now: float) -> Sequence[float]:
         """Limit the probabilities of a decision's gateways to be first, and count the decision.
 
         What a gateway may not get goes to the others as they had it in the minute before.
@@ -41,9 +41,10 @@ class Pace:
             gateways: that may take the payment.
             shares: what the policy wants, adding up to 1.
             now: seconds since the epoch.
+        Returns: the probabilities allowed; the very ones that are wanted where nothing has to be held.
         """
         if self._rise_max >= 1 or len(gateways) < 2:
-            return list(shares)
+            return shares
         minute = self._sets.get(gateways)
         if minute is None:
             minute = self._sets[gateways] = _Minute(len(gateways))
@@ -63,13 +64,13 @@ class _Minute:
         self._wanted = [0.0] * count
         self._weight = 0.0
 
-    def limited(self, shares: Sequence[float], rise_max: float, now: float) -> list[float]:
+    def limited(self, shares: Sequence[float], rise_max: float, now: float) -> Sequence[float]:
         """See ``Pace.limited``."""
         self._turn(now // MINUTE_S)
         keep = 1.0 - 1.0 / WANTED_OVER
         self._weight = self._weight * keep + 1.0
         self._wanted = [wanted * keep + share for wanted, share in zip(self._wanted, shares, strict=True)]
-        allowed = list(shares)
+        allowed = shares
         if self._before is not None:
             caps = [before + rise_max for before in self._before]
             wanted = [each / self._weight for each in self._wanted]
@@ -78,7 +79,7 @@ class _Minute:
         self._now = [counted + share for counted, share in zip(self._now, allowed, strict=True)]
         return allowed
 
-    def _cut(self, shares: Sequence[float], wanted: Sequence[float], caps: Sequence[float]) -> list[float]:
+    def _cut(self, shares: Sequence[float], wanted: Sequence[float], caps: Sequence[float]) -> Sequence[float]:
         assert self._before is not None
         cut = [each > cap for each, cap in zip(wanted, caps, strict=True)]
         kept = [
@@ -89,7 +90,7 @@ class _Minute:
         weights = [0.0 if is_cut else before for before, is_cut in zip(self._before, cut, strict=True)]
         total = sum(weights)
         if total <= 0:
-            return list(shares)
+            return shares
         return [share + left * weight / total for share, weight in zip(kept, weights, strict=True)]
 
     def _turn(self, number: float) -> None:
