@@ -16,7 +16,6 @@ from storage.read_models.routing import DECISIONS_SHOWN, read_routing
 from tests.integration.test_web import Web, database_of, operator, stranger  # noqa: F401  fixtures
 from tests.web_documents import fill
 
-NOW = datetime.now(UTC)
 CHOICES = (
     ALL,
     Chosen(gateway=("alpha", "bravo")),
@@ -35,8 +34,9 @@ def fits(document: Document, gateway: str | None, chosen: Chosen) -> bool:
 @pytest.mark.parametrize("chosen", CHOICES, ids=lambda chosen: str(chosen.names) or "all")
 async def test_the_routers_work_follows_the_choice(database: Database, chosen: Chosen) -> None:
     """Choices, deciders, spend, expectations, shares and the newest decisions are those of what is chosen."""
-    await fill(database, NOW, attempts=500)
-    found = await read_routing(database, NOW, chosen)
+    now = datetime.now(UTC)
+    await fill(database, now, attempts=500)
+    found = await read_routing(database, now, chosen)
     attempts = [one async for one in database["attempts"].find({"attempted_at": {"$gte": found.since}})]
     mine = [one for one in attempts if fits(one, one["gateway"], chosen)]
     decided = [one async for one in database["decisions"].find()]
@@ -63,9 +63,10 @@ async def test_since_when_decisions_are_counted_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of a busy router the newest decisions are counted, all figures over the same ones; page and answer say which."""
+    now = datetime.now(UTC)
     database = database_of(operator)
-    await fill(database, NOW, attempts=500)
-    whole = await read_routing(database, NOW)
+    await fill(database, now, attempts=500)
+    whole = await read_routing(database, now)
     assert whole.decisions_since == whole.since
     monkeypatch.setattr(routing, "DECISIONS_COUNTED_MAX", 60)
     answer = await (await operator.get("/api/v1/routing?method=card")).json()

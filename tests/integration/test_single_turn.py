@@ -22,7 +22,6 @@ from storage.read_models.history_cube import HistoryCube
 from storage.read_models.live_traffic import LiveTraffic
 from tests.web_documents import fill
 
-NOW = datetime.now(UTC)
 INDIA, GERMANY, SMALL = Chosen(country=("IN",)), Chosen(country=("DE",)), Chosen(amount=("0-10", "10-50", "50-200"))
 
 
@@ -60,41 +59,44 @@ def heard() -> Heard:
 @pytest.fixture
 async def overheard(database: Database, mongo_url: str, heard: Heard) -> AsyncIterator[Database]:
     """The test's database, through a client that is listened to."""
+    now = datetime.now(UTC)
     client: AsyncMongoClient[Document] = AsyncMongoClient(mongo_url, tz_aware=True, event_listeners=[heard])
-    await fill(database, NOW, attempts=300)
+    await fill(database, now, attempts=300)
     yield client[database.name]
     await client.close()
 
 
 async def test_no_two_read_at_a_time(overheard: Database, heard: Heard) -> None:
     """Overviews, failures, trends and live charts of different choices at once: each begins when the last has ended."""
-    query = HistoryQuery(since=NOW - timedelta(minutes=30), until=NOW, by="all", compare=False, country=("US",))
-    live = LiveTraffic(overheard, ("alpha",), NOW.timestamp(), GERMANY)
+    now = datetime.now(UTC)
+    query = HistoryQuery(since=now - timedelta(minutes=30), until=now, by="all", compare=False, country=("US",))
+    live = LiveTraffic(overheard, ("alpha",), now.timestamp(), GERMANY)
     await asyncio.gather(
-        *(read_overview(overheard, NOW, chosen) for chosen in (INDIA, GERMANY, SMALL)),
-        *(read_failures(overheard, NOW, chosen) for chosen in (INDIA, GERMANY, SMALL)),
+        *(read_overview(overheard, now, chosen) for chosen in (INDIA, GERMANY, SMALL)),
+        *(read_failures(overheard, now, chosen) for chosen in (INDIA, GERMANY, SMALL)),
         read_history(overheard, HistoryCube(overheard), query),
-        live.poll(NOW.timestamp()),
+        live.poll(now.timestamp()),
     )
     assert heard.steps == ["begins", "looks"] * 9
 
 
 async def test_the_turn_is_given_back(overheard: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a read that was refused, one that failed while adding up, and one that nobody waits for any more."""
+    now = datetime.now(UTC)
     with monkeypatch.context() as patched:
         patched.setattr(single_attempts, "WORK_MAX", 310)
         with pytest.raises(TooManyAttempts):
-            await read_overview(overheard, NOW, SMALL)
+            await read_overview(overheard, now, SMALL)
     with monkeypatch.context() as patched:
         patched.setattr(single_attempts, "add_up", None)
         with pytest.raises(TypeError) as kept:  # its traceback holds the read
-            await read_overview(overheard, NOW, INDIA)
+            await read_overview(overheard, now, INDIA)
         assert kept.value.__traceback__
     for wait_s in (0, 0.002, 0.01):
-        given_up = asyncio.create_task(read_overview(overheard, NOW, INDIA))
+        given_up = asyncio.create_task(read_overview(overheard, now, INDIA))
         await asyncio.sleep(wait_s)
         given_up.cancel()
     async with asyncio.timeout(20):
-        found = await read_overview(overheard, NOW, INDIA)
-        assert (await read_failures(overheard, NOW, INDIA)).failures > 0
+        found = await read_overview(overheard, now, INDIA)
+        assert (await read_failures(overheard, now, INDIA)).failures > 0
     assert found.traffic.attempts > 0

@@ -23,17 +23,17 @@ from storage.read_models.replay import read_moment
 from tests.integration.test_web import Web, database_of, operator, stranger  # noqa: F401  fixtures
 from tests.web_documents import HOSTILE, fill
 
-NOW = datetime.now(UTC)
 SHOWN_TIMES = r'minutes-title">Minute by minute.*?datetime="([^"]+)".*?datetime="([^"]+)"'
 
 
 async def test_figures_of_any_range_are_those_of_a_recount(operator: Web) -> None:  # noqa: F811
     """Short ranges come by the minute, long ones from memory; both equal what the attempts say, filters included."""
+    now = datetime.now(UTC)
     database = database_of(operator)
-    await fill(database, NOW, attempts=400)
-    cube = HistoryCube(database, lambda: NOW)
+    await fill(database, now, attempts=400)
+    cube = HistoryCube(database, lambda: now)
     await cube._read_all()
-    until = step_of(NOW) + timedelta(minutes=10)
+    until = step_of(now) + timedelta(minutes=10)
     for length, only in (
         (timedelta(hours=1), ()),
         (timedelta(hours=24), ()),
@@ -60,9 +60,10 @@ async def test_figures_of_any_range_are_those_of_a_recount(operator: Web) -> Non
 
 async def test_the_time_before_is_compared(operator: Web) -> None:  # noqa: F811
     """The range of the same length before is counted apart, and laid over the range."""
+    now = datetime.now(UTC)
     database = database_of(operator)
-    await fill(database, NOW, attempts=400)
-    middle = NOW.replace(second=0, microsecond=0) - timedelta(minutes=15)
+    await fill(database, now, attempts=400)
+    middle = now.replace(second=0, microsecond=0) - timedelta(minutes=15)
     query = HistoryQuery(since=middle, until=middle + timedelta(minutes=16), by="all")
     history = await read_history(database, HistoryCube(database), query)
     minutes = await read_steps(database, middle - timedelta(minutes=16), middle, 60)
@@ -84,10 +85,11 @@ async def recounted(database: Database, since: datetime, until: datetime, arm: s
 
 async def test_country_and_arm_give_the_figures_of_a_recount(operator: Web) -> None:  # noqa: F811
     """What only single attempts tell has the same figures, lines and time before as what the sums tell."""
+    now = datetime.now(UTC)
     database = database_of(operator)
-    await fill(database, NOW, attempts=500)
+    await fill(database, now, attempts=500)
     arm = "routing-policy/adaptive"
-    middle = NOW.replace(second=0, microsecond=0) - timedelta(minutes=14)
+    middle = now.replace(second=0, microsecond=0) - timedelta(minutes=14)
     query = HistoryQuery(
         since=middle, until=middle + timedelta(minutes=16), by="gateway", country=("IN",), currency=("INR",), arm=(arm,)
     )
@@ -115,10 +117,11 @@ async def test_country_and_arm_give_the_figures_of_a_recount(operator: Web) -> N
 
 async def test_all_amounts_together_are_what_the_sums_hold(operator: Web) -> None:  # noqa: F811
     """Over minutes, and over steps that begin anywhere, every figure but the names is that of the sums."""
+    now = datetime.now(UTC)
     database = database_of(operator)
-    await fill(database, NOW, attempts=300)
-    until = step_of(NOW) + timedelta(minutes=10)
-    cube = HistoryCube(database, lambda: NOW)
+    await fill(database, now, attempts=300)
+    until = step_of(now) + timedelta(minutes=10)
+    cube = HistoryCube(database, lambda: now)
     await cube._read_all()
     for length in (timedelta(hours=1), timedelta(hours=24)):
         query = HistoryQuery(since=until - length, until=until, by="currency")
@@ -139,8 +142,9 @@ async def test_too_many_attempts_are_told_and_not_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Beyond the bounds page, CSV and interface say what to do, and show no figure; without the filter they do."""
+    now = datetime.now(UTC)
     database = database_of(operator)
-    await fill(database, NOW, attempts=120)
+    await fill(database, now, attempts=120)
     monkeypatch.setattr(single_attempts, "ATTEMPTS_MAX", 100)
     for path in ("/trends?country=IN", "/trends.csv?country=IN", "/?country=IN", "/api/v1/overview?country=IN"):
         answer = await operator.get(path)
@@ -158,15 +162,16 @@ async def test_too_many_attempts_are_told_and_not_counted(
 
 async def test_new_choices_are_offered_and_kept_in_the_address(operator: Web) -> None:  # noqa: F811
     """Countries and arms that there are can be chosen, a link shows them chosen, and bad ones are told."""
+    now = datetime.now(UTC)
     database = database_of(operator)
-    await fill(database, NOW, attempts=100)
+    await fill(database, now, attempts=100)
     seen = ChoicesSeen(database)
-    await seen.look(NOW)
+    await seen.look(now)
     assert seen.names["country"] == ["DE", "IN", "US"]
     assert {"routing-policy/control", "routing-policy/adaptive"} <= set(seen.names["arm"])
-    await seen.look(NOW + timedelta(hours=23))
+    await seen.look(now + timedelta(hours=23))
     await database["attempts"].delete_many({"country": "US"})
-    await seen.look(NOW + timedelta(hours=47))
+    await seen.look(now + timedelta(hours=47))
     assert seen.names["country"] == ["DE", "IN"]
     address = "range=1h&country=IN&amount=200-1000&amount=1000-up&arm=routing-policy%2Fcontrol"
     shown = await (await operator.get(f"/trends?{address}")).text()
@@ -181,7 +186,8 @@ async def test_new_choices_are_offered_and_kept_in_the_address(operator: Web) ->
 
 async def test_page_and_csv_follow_the_address(operator: Web) -> None:  # noqa: F811
     """Filters become chips, times in the address are kept, the CSV holds the same sums, bad ones are told."""
-    await fill(database_of(operator), NOW, attempts=300, text=HOSTILE)
+    now = datetime.now(UTC)
+    await fill(database_of(operator), now, attempts=300, text=HOSTILE)
     shown = await (await operator.get("/trends?from=now-2h&to=now&by=method&gateway=alpha&compare=0")).text()
     assert 'value="now-2h"' in shown
     assert "take out" in shown
@@ -209,8 +215,9 @@ async def test_page_and_csv_follow_the_address(operator: Web) -> None:  # noqa: 
 @pytest.mark.parametrize(("span", "minutes"), [("15m", 15), ("1h", 60)])
 async def test_the_csv_under_the_minutes_has_these_minutes(operator: Web, span: str, minutes: int) -> None:  # noqa: F811
     """Whole minutes and the same shift as in the table above, with the filters; the running minute is in neither."""
+    now = datetime.now(UTC)
     database = database_of(operator)
-    await fill(database, NOW, attempts=900)
+    await fill(database, now, attempts=900)
     shown = await (await operator.get(f"/?range={span}&compare=1&method=card&method=upi")).text()
     (link,) = re.findall(r'href="(/trends\.csv\?[^"]+)"', shown)
     (since, until) = map(datetime.fromisoformat, re.search(SHOWN_TIMES, shown).groups())  # type: ignore[union-attr]
@@ -239,7 +246,8 @@ def table_of_sums(shown: str) -> str:
 
 async def test_metrics_are_there_for_a_local_agent(stranger: Web) -> None:  # noqa: F811
     """Without a login from this machine; not through a proxy; the figures are those of the overview."""
-    await fill(database_of(stranger), NOW, attempts=200)
+    now = datetime.now(UTC)
+    await fill(database_of(stranger), now, attempts=200)
     answer = await stranger.get("/metrics")
     text = await answer.text()
     assert (answer.status, answer.content_type) == (200, "text/plain")
@@ -253,9 +261,10 @@ async def test_metrics_are_there_for_a_local_agent(stranger: Web) -> None:  # no
 
 async def test_replay_knows_nothing_that_came_later(operator: Web) -> None:  # noqa: F811
     """A moment shows the reports received and anomalies noticed until then; later corrections are counted apart."""
+    now = datetime.now(UTC)
     database = database_of(operator)
-    await fill(database, NOW, attempts=400)
-    at = NOW - timedelta(minutes=5)
+    await fill(database, now, attempts=400)
+    at = now - timedelta(minutes=5)
     moment = await read_moment(database, at)
     known: dict[str, str] = {}
     corrected = 0
@@ -273,7 +282,7 @@ async def test_replay_knows_nothing_that_came_later(operator: Web) -> None:  # n
         if found["closed_at"] is None or found["closed_at"] > at
     }
     assert all(anomaly.closed_at is None for anomaly in moment.anomalies)
-    early = await read_moment(database, NOW - timedelta(days=2))
+    early = await read_moment(database, now - timedelta(days=2))
     assert (early.attempts, early.anomalies, early.authorization.rate) == (0, [], None)
     for path, status in (("/replay?at=now-5m", 200), ("/replay?minutes_ago=7", 200), ("/replay?at=never", 400)):
         assert (await operator.get(path)).status == status, path
