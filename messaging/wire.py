@@ -18,7 +18,6 @@ from messaging.frames import frame_end, is_delivery, publication, read_delivery
 RECEIVED_MAX: Final = 65_536
 """Bytes asked of the socket at a time. pika asks for 4,096: it copies all that is left for each frame it reads."""
 
-
 PACKET_MAX: Final = 262_144
 """Bytes given to pika's socket at a time: of one that is sent in parts, it copies the rest for each part."""
 
