@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,27 +20,46 @@ from actors.ingestor import Ingestor
 from benchmarks.ingest import Bench, Run
 from benchmarks.reports import bodies, reports
 from benchmarks.services import private_services
-from storage.attempts import AttemptChange, attempt_document
+from storage.attempts import AttemptChange, attempt_document, stretch_of
+from storage.database import KEPT_SINCE
 
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "ingest_growth.json"
 PICTURE: Final = ROOT / "docs" / "images" / "ingest-growth.png"
 SEED: Final = 13
 SAMPLE: Final = 50_000
+SPAN: Final = timedelta(minutes=10)
+"""How long it would have taken such a sample to come in."""
+ATTEMPTS: Final = 300_000
+"""Half a minute of load: the store writes pages out once a minute, however many attempts were added to each."""
 REPLICAS: Final = (1, 2, 4)
 STORED: Final = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 
 
 def fill(collection: Any, start: int, count: int) -> None:
-    """Store attempts from number ``start`` up to ``count`` as the ingestor would have, without going through it."""
-    sample = list(reports(SAMPLE, seed=SEED + 1, rate=5_000))
+    """Store attempts from number ``start`` up to ``count`` as the ingestor would have, without going through it.
+
+    They lie in the past in the order in which they came, and each sample of them has shoppers of its own.
+    """
+    sample = list(reports(SAMPLE, seed=SEED + 1, rate=SAMPLE / SPAN.total_seconds()))
     facts = Ingestor({report.gateway for report in sample}).handle(sample, datetime.now(UTC), {}, batch_id="fill")
     documents = [attempt_document(fact.after) for fact in facts if isinstance(fact, AttemptChange)]
+    oldest = -(-max(STORED) // len(documents))
     while start < count:
+        turn = start // len(documents)
+        earlier = SPAN * (oldest - turn)
         part = [
-            document | {"_id": f"att_old{start + place}", "order_id": f"ord_old{start + place}"}
+            document | {
+                "_id": f"att_old{start + place}",
+                "order_id": f"ord_old{start + place}",
+                "customer_id": f"{document['customer_id']}{turn}",
+                "attempted_at": document["attempted_at"] - earlier,
+                "occurred_at": document["occurred_at"] - earlier,
+                "customer_stretch": stretch_of(document["attempted_at"] - earlier),
+                KEPT_SINCE: document[KEPT_SINCE] - earlier,
+            }
             for place, document in enumerate(documents[: count - start])
-        ]
+        ]  # fmt: skip
         collection.insert_many(part, ordered=False)
         start += len(part)
 
@@ -124,7 +143,7 @@ def main() -> None:
     parser.add_argument("--stored", type=float, default=1e7)
     options = parser.parse_args()
     stored = 10_000 if options.quick else int(options.stored)
-    figures = asyncio.run(measure(stored_max=stored, attempts=5_000 if options.quick else 40_000))
+    figures = asyncio.run(measure(stored_max=stored, attempts=5_000 if options.quick else ATTEMPTS))
     if not options.quick:
         RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         draw(figures)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import msgspec
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -16,6 +16,11 @@ from storage.errors import StoreConflict, translated
 from storage.outbox import write_outbox
 from storage.rollups import Sums, write_sums
 from storage.writing import write_many
+
+STRETCH: Final = timedelta(hours=2)
+"""An attempt of a known customer keeps in which stretch of time it began (``customer_stretch``), and the index that
+finds a customer's attempts has that first. So new attempts are written into the pages of this stretch only, and cost
+the same however many are stored; a search looks once for each stretch."""
 
 
 class ReportEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,8 +108,28 @@ def attempt_document(state: AttemptState) -> Document:
     document.pop("status_previous", None)
     document["history"] = [*msgspec.to_builtins(state.history, builtin_types=KEPT_TYPES)]
     document["revision"] = state.revision
+    if attempt.customer_id is not None:
+        document["customer_stretch"] = stretch_of(attempt.attempted_at)
     document[KEPT_SINCE] = state.history[0].received_at
     return document
+
+
+def stretch_of(moment: datetime) -> int:
+    """The stretch of time a moment lies in, counted from 1970.
+
+    >>> stretch_of(datetime.fromisoformat("1970-01-02T01:59+00:30"))
+    12
+    """
+    return int(moment.timestamp() // STRETCH.total_seconds())
+
+
+def stretches(since: datetime, until: datetime) -> list[int]:
+    """Every stretch that ``since`` to ``until`` touches.
+
+    >>> stretches(datetime.fromisoformat("1970-01-01T01:59Z"), datetime.fromisoformat("1970-01-01T02:00Z"))
+    [0, 1]
+    """
+    return [*range(stretch_of(since), stretch_of(until) + 1)]
 
 
 def recorded_attempt(document: Mapping[str, Any]) -> RecordedAttempt:

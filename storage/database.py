@@ -50,7 +50,7 @@ def indexes(settings: StoreSettings) -> dict[str, list[IndexModel]]:
             IndexModel([("attempted_at", DESCENDING), ("_id", DESCENDING)]),
             IndexModel([("order_id", ASCENDING)]),
             IndexModel([("status", ASCENDING), ("attempted_at", DESCENDING), ("_id", DESCENDING)]),
-            IndexModel([("customer_id", ASCENDING), ("attempted_at", DESCENDING)], sparse=True),
+            IndexModel([("customer_stretch", ASCENDING), ("customer_id", ASCENDING)], sparse=True),
         ],
         "attempt_rollups": [
             IndexModel([(KEPT_SINCE, ASCENDING)], expireAfterSeconds=rollups_s),

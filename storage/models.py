@@ -150,6 +150,15 @@ async def model_version(database: Database, kind: str, version: int) -> StoredMo
     return await _read(database, {"kind": kind, "version": version})
 
 
+async def model_that_served(database: Database, kind: str, at: datetime) -> StoredModel | None:
+    """Read the version of a kind that was in force then, with its body; None: none was, or it was deleted since.
+
+    Raises: StoreRefused: the body is not the one that was stored.
+    """
+    until = [{"status": "in_force"}, {"status": "retired", "retired_at": {"$gt": at}}]
+    return await _read(database, {"kind": kind, "in_force_since": {"$lte": at}, "$or": until})
+
+
 async def version_in_force(database: Database, kind: str) -> int | None:
     """The version that is in force, without its body: what a worker asks now and then to notice a newer one."""
     with translated():

@@ -19,7 +19,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from config.settings import StoreSettings
 from messaging.contracts import FailureClassified, RecordedAttempt
-from storage.attempts import attempt_state
+from storage.attempts import STRETCH, attempt_state
 from storage.compaction import LEVELS, start_of
 from storage.database import Database, Document
 from storage.errors import StoreConflict, StoreRefused, translated
@@ -31,6 +31,7 @@ ATTEMPTS_MAX: Final = 1_000_000
 """Attempts in one period; more would outlast a transaction."""
 
 TRIES_MAX: Final = 50
+BY_CUSTOMER_BEFORE: Final = "customer_id_1_attempted_at_-1"
 REBUILT_SLOT: Final = SLOTS
 """Sums that were rebuilt lie in a slot of their own, which no worker adds to."""
 
@@ -124,6 +125,25 @@ async def rebuild_failures(
 
     async for progress in _each(database, spans, one):
         yield progress
+
+
+async def rebuild_customers(database: Database, spans: Sequence[tuple[datetime, datetime]]) -> AsyncIterator[Progress]:
+    """Note of each attempt of a known customer in which stretch of time it began, so that its customer finds it.
+
+    Attempts that were stored before there were stretches lack that. Once none is left that does, the index that found
+    them until then, and was written all over for new ones, is dropped.
+    """
+    attempts, length_ms = database["attempts"], STRETCH // timedelta(milliseconds=1)
+    stretch = {"$toInt": {"$floor": {"$divide": [{"$toLong": "$attempted_at"}, length_ms]}}}
+    for start, end in spans:
+        query = {"attempted_at": {"$gte": start, "$lt": end}, "customer_id": {"$exists": True}}
+        with translated():
+            done = await attempts.update_many(query, [{"$set": {"customer_stretch": stretch}}])
+        yield Progress(start, end, done.matched_count)
+    with translated():
+        left = await attempts.find_one({"customer_id": {"$exists": True}, "customer_stretch": None}, {"_id": True})
+        if left is None and BY_CUSTOMER_BEFORE in await attempts.index_information():
+            await attempts.drop_index(BY_CUSTOMER_BEFORE)
 
 
 async def read_attempts(database: Database, start: datetime, end: datetime) -> list[RecordedAttempt]:

@@ -13,31 +13,16 @@ from aiohttp import web
 
 from config.settings import StoreSettings
 from ml.routing.evaluation.candidate import Candidate, JudgedPolicy
-from ml.routing.evaluation.evaluation import Evaluation, evaluate
-from storage.read_models.logged_decisions import read_decision_log
+from ml.routing.worth import Fees
+from storage.read_models.judged_policy import Books, JudgedLog, judge_stored
 from web.beside import Beside, opened
-from web.keys import BESIDE, EVALUATOR, SETTINGS
+from web.keys import BESIDE, EVALUATOR, GATEWAYS, SETTINGS
 
 DECISIONS_MAX: Final = 30_000
 """Decisions looked at on the page, the newest; some ten seconds of work. The command line looks at more."""
 
 TAUGHT: Final = timedelta(days=1)
 """So long before the judged time a candidate may only learn."""
-
-
-class JudgedLog(msgspec.Struct, frozen=True, kw_only=True):
-    """What a candidate would have achieved, and what it was judged on.
-
-    Attributes:
-        since: decisions from this moment on were judged.
-        complete: False: there were more decisions than are looked at here, and these are the newest.
-        left_out: how many decisions were not judged, by the reason.
-    """
-
-    since: datetime
-    complete: bool
-    left_out: dict[str, int]
-    evaluation: Evaluation
 
 
 class Busy(Exception):
@@ -50,11 +35,13 @@ class Evaluator:
     Args:
         settings: where the decisions are.
         beside: computes.
+        books: fees and margin.
     """
 
-    def __init__(self, settings: StoreSettings, beside: Beside) -> None:
+    def __init__(self, settings: StoreSettings, beside: Beside, books: Books) -> None:
         self._settings = settings
         self._beside = beside
+        self._books = books
         self._under_way: Future[bytes] | None = None
 
     async def judge(self, candidate: Candidate, since: datetime, until: datetime) -> JudgedLog:
@@ -68,25 +55,25 @@ class Evaluator:
         JudgedPolicy(candidate)  # refuses here what the other process would
         if self._under_way is not None and not self._under_way.done():
             raise Busy
-        self._under_way = self._beside.begin(_judged, self._settings, candidate, since, until)
+        self._under_way = self._beside.begin(_judged, self._settings, candidate, self._books, since, until)
         return msgspec.msgpack.decode(await self._beside.done(self._under_way), type=JudgedLog)
 
 
-def _judged(settings: StoreSettings, candidate: Candidate, since: datetime, until: datetime) -> bytes:
+def _judged(settings: StoreSettings, candidate: Candidate, books: Books, since: datetime, until: datetime) -> bytes:
     """Read and judge, in the process for it. Returns: JudgedLog as msgpack, which is small whatever was read."""
-    return asyncio.run(_read_and_judged(settings, candidate, since, until))
 
+    async def work() -> JudgedLog:
+        async with opened(settings) as database:
+            return await judge_stored(
+                database, candidate, books, since=since, until=until, taught=TAUGHT, limit=DECISIONS_MAX
+            )
 
-async def _read_and_judged(settings: StoreSettings, candidate: Candidate, since: datetime, until: datetime) -> bytes:
-    async with opened(settings) as database:
-        log = await read_decision_log(database, since - TAUGHT, until, limit=DECISIONS_MAX)
-    found = evaluate(log.decisions, JudgedPolicy(candidate), judge_from=since.timestamp())
-    return msgspec.msgpack.encode(
-        JudgedLog(since=since, complete=log.complete, left_out=log.left_out, evaluation=found)
-    )
+    return msgspec.msgpack.encode(asyncio.run(work()))
 
 
 async def evaluator(app: web.Application) -> AsyncIterator[None]:
     """Give an application its evaluator; it needs the process beside it."""
-    app[EVALUATOR] = Evaluator(app[SETTINGS].store, app[BESIDE])
+    fees = {name: Fees(**msgspec.structs.asdict(gateway.fee)) for name, gateway in app[GATEWAYS].items()}
+    books = Books(fees=fees, margin_share=app[SETTINGS].routing.margin_share)
+    app[EVALUATOR] = Evaluator(app[SETTINGS].store, app[BESIDE], books)
     yield

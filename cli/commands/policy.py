@@ -17,11 +17,11 @@ from cli.known_store import with_store
 if TYPE_CHECKING:
     from config.settings import Settings
     from ml.experiments.intervals import Interval
-    from ml.routing.evaluation.candidate import JudgedPolicy
+    from ml.routing.evaluation.candidate import Candidate
     from ml.routing.evaluation.estimators import Estimates, Refused
     from ml.routing.evaluation.evaluation import Evaluation
     from storage.database import Database
-    from storage.read_models.logged_decisions import DecisionLog
+    from storage.read_models.judged_policy import JudgedLog
 
 
 @click.group()
@@ -40,31 +40,29 @@ def evaluate(file: Path, since: timedelta, taught: timedelta, as_json: bool) -> 
     Exit code 3: there is no answer, because the stored decisions say too little about it; the words say what is
     missing.
     """
+    from actors.router_wiring import gateway_terms
+    from config.settings import load_settings
     from ml.routing.evaluation.estimators import Refused
-    from ml.routing.evaluation.evaluation import evaluate as judge
-    from storage.read_models.logged_decisions import read_decision_log
+    from storage.read_models.judged_policy import Books, judge_stored
 
-    candidate = _read(file)
+    candidate, settings = _read(file), load_settings()
+    fees = {name: terms.fees for name, terms in gateway_terms(settings).items()}
+    books = Books(fees=fees, margin_share=settings.routing.margin_share)
     now = datetime.now(UTC)
-    began = now - since
 
-    async def work(database: Database, _: Settings) -> DecisionLog:
-        return await read_decision_log(database, began - taught, now)
+    async def work(database: Database, _: Settings) -> JudgedLog:
+        return await judge_stored(database, candidate, books, since=now - since, until=now, taught=taught)
 
-    log = with_store(work)
-    found = judge(log.decisions, candidate, judge_from=began.timestamp())
+    found = with_store(work)
     if as_json:
-        said = {"evaluation": found, "left_out": log.left_out, "complete": log.complete, "by_rule": candidate.by_rule}
-        click.echo(msgspec.json.encode(said).decode())
+        click.echo(msgspec.json.encode(found).decode())
     else:
-        _show(found, log)
-        for what, count in sorted(candidate.by_rule.items()):
-            click.echo(f"  by the rules {what}: {count:,} decisions")
-    if isinstance(found.result, Refused):
+        _show(found)
+    if isinstance(found.evaluation.result, Refused):
         raise SystemExit(3)
 
 
-def _read(file: Path) -> JudgedPolicy:
+def _read(file: Path) -> Candidate:
     """Read a candidate file.
 
     Raises: ConfigError: it does not fit; says line, mistake and remedy.
@@ -82,25 +80,31 @@ def _read(file: Path) -> JudgedPolicy:
         source, RuleSet(rules=candidate.rules, commitments=candidate.commitments), gateway_terms(load_settings())
     )
     try:
-        return JudgedPolicy(candidate)
+        JudgedPolicy(candidate)
     except CandidateRefused as refused:
         raise source.error(refused.place, str(refused)) from None
+    return candidate
 
 
-def _show(found: Evaluation, log: DecisionLog) -> None:
+def _show(judged: JudgedLog) -> None:
     from ml.routing.evaluation.estimators import Refused
 
-    result = found.result
+    found, result = judged.evaluation, judged.evaluation.result
     worth = f"{result.effective:,.0f} of the candidate's own"
     click.echo(f"{result.decisions:,} decisions with a known outcome, worth {worth}")
-    for why, count in log.left_out.items():
+    version = judged.reliability_version
+    model = "no reliability model" if version is None else f"reliability model {version}"
+    click.echo(f"  {model} served when this time began; the candidate is judged with the same")
+    for why, count in judged.left_out.items():
         click.echo(f"  left out: {count:,} ({why})")
-    if not log.complete:
-        click.echo(f"  only the newest {len(log.decisions):,} decisions were read")
+    if not judged.complete:
+        click.echo("  there were more decisions than are read, and these are the newest")
     if found.refused:
         click.echo(f"  {found.refused:,} would have had no gateway, and are in none of the figures")
     if found.unknown:
         click.echo(f"  {found.unknown:,} more are pending or were abandoned")
+    for what, count in judged.by_rule.items():
+        click.echo(f"  by the rules {what}: {count:,} decisions")
     if isinstance(result, Refused):
         click.echo(f"no answer: {result.why}")
     table = Table("payments", "decisions", "effective", "candidate", "gain, points", "IPS", "doubly robust", "observed")
@@ -108,12 +112,39 @@ def _show(found: Evaluation, log: DecisionLog) -> None:
     for part in found.segments:
         table.add_row(f"{part.kind} {part.value}", *_cells(part.result))
     Console().print(table)
+    if judged.margin_share is not None:
+        _show_money(found, judged.margin_share)
     if found.if_unknown is not None and found.unknown:
         low, high = found.if_unknown.low, found.if_unknown.high
         click.echo(f"with the unknown outcomes: {low:.2%} if all had failed, {high:.2%} if all had succeeded")
     first = ", ".join(f"{name} {share:.1%}" for name, share in found.first_choices.items())
     before = ", ".join(f"{name} {share:.1%}" for name, share in found.logged_choices.items())
     click.echo(f"first choices of the candidate: {first}; as it was: {before}")
+
+
+def _show_money(found: Evaluation, margin_share: float) -> None:
+    from ml.routing.evaluation.estimators import Refused
+    from web.rendering import money
+
+    def cell(interval: Interval, currency: str, payments: int = 1) -> str:
+        middle, low, high = (
+            money(payments * end, currency) for end in (interval.estimate, interval.low, interval.high)
+        )
+        return f"{middle} ({low} to {high})"
+
+    table = Table(
+        "currency", "decisions", "effective", "candidate, a payment", "gain, 1,000 payments", "observed, a payment",
+        title=f"value: {margin_share:.1%} of what is paid, less fees",
+    )  # fmt: skip
+    for part in found.money:
+        result = part.result
+        size = [part.currency, f"{result.decisions:,}", f"{result.effective:,.0f}"]
+        if isinstance(result, Refused):
+            table.add_row(*size, "no answer", "", "")
+        else:
+            one, was = cell(result.candidate, part.currency), cell(result.observed, part.currency)
+            table.add_row(*size, one, cell(result.gain, part.currency, 1_000), was)
+    Console().print(table)
 
 
 def _cells(result: Estimates | Refused) -> list[str]:

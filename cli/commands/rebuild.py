@@ -101,6 +101,21 @@ def anomalies(last: timedelta | None, since: datetime | None, until: datetime | 
     asyncio.run(_run("anomalies", work, last, since, until))
 
 
+@rebuild.command()
+@_range
+def customers(last: timedelta | None, since: datetime | None, until: datetime | None) -> None:
+    """By which an attempt is found by its customer; once, after an upgrade, for attempts stored before it."""
+
+    def work(
+        database: Database, _: Settings, spans: Sequence[tuple[datetime, datetime]], now: datetime
+    ) -> AsyncIterator[Period]:
+        from storage.rebuild import rebuild_customers
+
+        return rebuild_customers(database, spans)
+
+    asyncio.run(_run("customers", work, last, since, until))
+
+
 async def _run(
     what: str, work: Rebuild, last: timedelta | None, since: datetime | None, until: datetime | None
 ) -> None:

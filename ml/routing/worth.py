@@ -44,6 +44,11 @@ class Worth(msgspec.Struct, frozen=True):
         return max(0.0, needed) if needed <= 1.0 else None
 
 
+def worth_of(amount_minor: int, margin_share: float, fee: Fees) -> Worth:
+    """What a payment is worth: its margin less the fees, or less than nothing."""
+    return Worth(amount_minor * (margin_share - fee.bps_success / BPS) - fee.fixed_success, -fee.fixed_failure)
+
+
 def worth_at(
     gateways: Sequence[str], amount_minor: int, margin_share: float | None, fees: Mapping[str, Fees]
 ) -> list[Worth] | None:
@@ -63,9 +68,5 @@ def worth_at(
     """
     if margin_share is None or amount_minor <= 0:
         return None
-    known = [fees.get(name, FREE) for name in gateways]
-    worth = [
-        Worth(amount_minor * (margin_share - fee.bps_success / BPS) - fee.fixed_success, -fee.fixed_failure)
-        for fee in known
-    ]
+    worth = [worth_of(amount_minor, margin_share, fees.get(name, FREE)) for name in gateways]
     return worth if all(each.won > each.lost for each in worth) else None

@@ -13,6 +13,7 @@ from config.gateways import Gateway
 from messaging.contracts import Anomaly, FailureClassified
 from ml.failures.retry import HISTORY_DAYS, PastTry, RetryQuestion, best_first
 from storage.anomalies import open_anomalies
+from storage.attempts import stretches
 from storage.database import Database, Document
 from storage.errors import translated
 from storage.failures import failure_of
@@ -112,9 +113,11 @@ def _kind(attempts: list[Document], told: OrderKind) -> OrderKind:
 async def _declines(database: Database, kind: OrderKind, now: datetime) -> list[datetime]:
     if kind.customer_id is None or kind.network is None:
         return []
+    since = now - timedelta(days=HISTORY_DAYS)
     query = {
+        "customer_stretch": {"$in": stretches(since, now)},
         "customer_id": kind.customer_id,
-        "attempted_at": {"$gt": now - timedelta(days=HISTORY_DAYS)},
+        "attempted_at": {"$gt": since},
         "status": "failed",
         "network": kind.network,
     }

@@ -27,6 +27,7 @@ from storage.models import (
     add_candidate,
     list_models,
     model_in_force,
+    model_that_served,
     model_version,
     promote,
     roll_back,
@@ -221,3 +222,12 @@ async def test_a_version_that_cannot_be_read_now_or_ever_is_left_alone(
 
 def _reliability(settings: Settings) -> Job:
     return next(job for job in jobs(settings) if job.kind == "reliability")
+
+
+async def test_what_served_at_a_time_is_found_again(database: Database) -> None:
+    """The version of then, also when another one serves by now; none before the first."""
+    for hour in (1, 3):
+        version = await add_candidate(database, trained(), NOW + timedelta(hours=hour))
+        await promote(database, "toy", version.version, reason="so", now=NOW + timedelta(hours=hour))
+    served = [await model_that_served(database, "toy", NOW + timedelta(hours=hour)) for hour in (0, 2, 4)]
+    assert [each and each.about.version for each in served] == [None, 1, 2]

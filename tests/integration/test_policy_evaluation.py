@@ -89,6 +89,9 @@ async def test_a_policy_is_judged_on_what_is_stored(
     assert found["result"]["gain"]["low"] > 0
     shown = ipa(amqp_url, "policy", "evaluate", str(file), **here)
     assert "left out: 26 (no attempt followed)" in shown.stdout
+    assert "no reliability model served" in shown.stdout
+    priced = ipa(amqp_url, "policy", "evaluate", str(file), IPA_ROUTING__MARGIN_SHARE="0.5", **here)
+    assert "value: 50.0% of what is paid, less fees" in priced.stdout
     rules = tmp_path / "rules.yaml"
     rules.write_text("rules:\n  - {name: to_alpha, order: [alpha]}\n", encoding="utf-8")
     ruled = ipa(amqp_url, "policy", "evaluate", str(rules), **here)
@@ -120,6 +123,14 @@ async def test_the_page_and_rest_say_the_same(operator: Web) -> None:  # noqa: F
     assert f"{100 * rate:.2f}" in page
     assert "no attempt followed" in page
     assert "better" in page
+    assert "In money" not in page
+    priced = await operator.get("/api/v1/policy-evaluation", params=asked | {"margin_share": "0.5"})
+    (inr,) = (await priced.json())["evaluation"]["money"]
+    assert (inr["currency"], inr["result"]["gain"]["low"] > 0) == ("INR", True)
+    page = await (await operator.get("/policies", params=asked | {"margin": "50 %"})).text()
+    assert "In money" in page
+    assert "No reliability model served when this time began" in page
+    assert (await operator.get("/policies", params=asked | {"margin": "much"})).status == 400
     unknown = await operator.get("/api/v1/policy-evaluation", params={"policy": "clever"})
     assert (unknown.status, unknown.content_type) == (400, "application/problem+json")
     for wrong in ({"policy": "clever"}, {"policy": "fixed_order", "order": "alpha, nobody"}):

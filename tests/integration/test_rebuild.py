@@ -15,7 +15,8 @@ from config.settings import Settings, StoreSettings
 from messaging.contracts import AttemptReported
 from storage.compaction import KINDS, LEVELS, compact, flat_sums, start_of
 from storage.database import Database, close, connect, declare
-from storage.rebuild import periods, rebuild_rollups
+from storage.read_models.attempts import AttemptFilter, read_latest
+from storage.rebuild import BY_CUSTOMER_BEFORE, periods, rebuild_rollups
 from tests.conftest import eventually
 from tests.factories import report
 from tests.integration.line import head_of_line, running, say
@@ -139,6 +140,36 @@ async def test_the_command_rebuilds_sums_and_verdicts(settings: Settings) -> Non
     too_old = ipa(settings.broker.url, "rebuild", "rollups", "--since", "2020-01-01", **store)
     assert (too_old.returncode, "attempts_keep_days" in too_old.stderr) == (69, True)
     assert ipa(settings.broker.url, "rebuild", "rollups", **store).returncode == 2
+    await close(database)
+
+
+async def test_attempts_of_an_earlier_version_are_found_by_their_customer_again(settings: Settings) -> None:
+    """New attempts are found at once; `ipa rebuild customers` adds what old ones lack, and drops the index of then."""
+    database = await connect(settings.store)
+    await declare(database, settings.store)
+    now = utc_now()
+    reports = [at(now - timedelta(hours=5 * number), number, customer_id="cus_7") for number in range(8)]
+    async with running(settings, "ingestor"), head_of_line(settings) as channel:
+        await say(channel, [*reports, at(now, 8, customer_id="cus_8"), at(now, 9)])
+        await eventually(lambda: count(database, "attempts", 10), within_s=30)
+    wanted = AttemptFilter(customer_id="cus_7")
+    newest_first = [f"att_{number}" for number in range(8)]
+    assert [one.attempt_id for one in await read_latest(database, wanted)] == newest_first
+    within = AttemptFilter(customer_id="cus_7", since=now - timedelta(hours=21), until=now - timedelta(hours=9))
+    assert [one.attempt_id for one in await read_latest(database, within)] == ["att_2", "att_3", "att_4"]
+    rest = await read_latest(database, wanted, before=(reports[5].attempted_at, "att_5"))
+    assert [one.attempt_id for one in rest] == ["att_6", "att_7"]
+    stored = [one async for one in database["attempts"].find().sort("_id", 1)]
+    await database["attempts"].update_many({}, {"$unset": {"customer_stretch": True}})
+    await database["attempts"].create_index([("customer_id", 1), ("attempted_at", -1)], sparse=True)
+    assert await read_latest(database, wanted) == []
+    store = {"IPA_MONGO_URL": settings.store.url, "IPA_STORE__DATABASE": settings.store.database}
+    for last, indexed in (("8h", True), ("2d", False)):
+        done = ipa(settings.broker.url, "rebuild", "customers", "--last", last, **store)
+        assert done.returncode == 0, done.stderr
+        assert (BY_CUSTOMER_BEFORE in await database["attempts"].index_information()) == indexed
+    assert "customers of 9 attempts rebuilt" in done.stdout
+    assert [one async for one in database["attempts"].find().sort("_id", 1)] == stored
     await close(database)
 
 

@@ -7,22 +7,37 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from ml.routing.evaluation.candidate import Candidate, CandidateRefused
+from ml.routing.evaluation.candidate import Candidate, CandidateRefused, Parameter
+from storage.read_models.judged_policy import JudgedLog
 from web.api.operation import Call, Operation, Params, Problem
-from web.evaluating import Busy, JudgedLog
+from web.evaluating import Busy
 from web.keys import EVALUATOR, GATEWAYS
 
 BUSY = "Another policy is being judged; that takes some seconds. Ask again then."
 
 
 class PolicyParams(Params, frozen=True, kw_only=True):
-    """Which policy, over how many days, and for ``fixed_order`` which gateways in which order."""
+    """Which policy, over how many days, and for ``fixed_order`` which gateways in which order.
+
+    ``margin_share``: money is counted with it instead of ``routing.margin_share``, and ``adaptive`` ranks by value.
+    """
 
     policy: Annotated[str, Meta(min_length=1, max_length=40)]
     order: Annotated[list[Annotated[str, Meta(min_length=1, max_length=60)]], Meta(max_length=50)] = field(
         default_factory=list
     )
     days: Annotated[int, Meta(ge=1, le=31)] = 7
+    margin_share: Annotated[float, Meta(gt=0, le=1)] | None = None
+
+
+def candidate_of(policy: str, order: list[str], margin_share: float | None) -> Candidate:
+    """A policy with what was said of it."""
+    said: dict[str, Parameter] = {}
+    if order:
+        said["order"] = [*order]
+    if margin_share is not None:
+        said["margin_share"] = margin_share
+    return Candidate(policy=policy, parameters=said)
 
 
 async def judged(call: Call, params: PolicyParams) -> JudgedLog:
@@ -31,7 +46,7 @@ async def judged(call: Call, params: PolicyParams) -> JudgedLog:
     known = call.app[GATEWAYS]
     if params.policy == "fixed_order" and not (params.order and all(name in known for name in params.order)):
         raise Problem(400, "Bad order", "`fixed_order` needs `order`, once for each of some configured gateways.")
-    candidate = Candidate(policy=params.policy, parameters={"order": params.order} if params.order else {})
+    candidate = candidate_of(params.policy, params.order, params.margin_share)
     try:
         return await call.app[EVALUATOR].judge(candidate, now - timedelta(days=params.days), now)
     except CandidateRefused as refused:

@@ -7,17 +7,19 @@ from typing import Final
 
 from aiohttp import web
 
-from ml.routing.evaluation.candidate import Candidate, CandidateRefused
+from ml.routing.evaluation.candidate import CandidateRefused
 from ml.routing.evaluation.estimators import Estimates
 from ml.routing.policies import POLICIES
-from web.api.policies import BUSY
-from web.evaluating import Busy, JudgedLog
-from web.keys import EVALUATOR, GATEWAYS
+from storage.read_models.judged_policy import JudgedLog
+from web.api.policies import BUSY, candidate_of
+from web.evaluating import Busy
+from web.keys import EVALUATOR, GATEWAYS, SETTINGS
 from web.pages.reading import success_cost_of
 from web.rendering import page
 
 DAYS: Final = (1, 7, 14, 31)
 ORDER_CHARS_MAX: Final = 1_000
+MARGIN_CHARS_MAX: Final = 12
 
 
 async def policies(request: web.Request) -> web.Response:
@@ -27,13 +29,16 @@ async def policies(request: web.Request) -> web.Response:
     order = request.query.get("order", "")[:ORDER_CHARS_MAX]
     asked = request.query.get("days", "7")
     days = int(asked) if asked in map(str, DAYS) else 7
+    margin = request.query.get("margin", "")[:MARGIN_CHARS_MAX].strip()
     found, problem, status = None, None, 200
     if policy:
-        found, problem, status = await _judged(request, policy, _split(order), days)
+        found, problem, status = await _judged(request, policy, _split(order), days, margin)
+    usual = request.app[SETTINGS].routing.margin_share
     context = {
         "policies": list(POLICIES),
         "gateways": names,
-        "asked": {"policy": policy or "best_fixed", "order": order or ", ".join(names), "days": days},
+        "asked": {"policy": policy or "best_fixed", "order": order or ", ".join(names), "days": days, "margin": margin},
+        "margin_usual": usual,
         "day_choices": DAYS,
         "found": found,
         "has_answer": found is not None and isinstance(found.evaluation.result, Estimates),
@@ -44,14 +49,17 @@ async def policies(request: web.Request) -> web.Response:
 
 
 async def _judged(
-    request: web.Request, policy: str, order: list[str], days: int
+    request: web.Request, policy: str, order: list[str], days: int, margin: str
 ) -> tuple[JudgedLog | None, str | None, int]:
     """What was found, or the problem in words, and the status that belongs to it."""
     known = request.app[GATEWAYS]
     unknown = [name for name in order if name not in known]
     if policy == "fixed_order" and (unknown or not order):
         return None, f"There is no such gateway in the order; known are {', '.join(known)}.", 400
-    candidate = Candidate(policy=policy, parameters={"order": order} if policy == "fixed_order" and order else {})
+    share = _share(margin) if margin else None
+    if margin and share is None:
+        return None, f"What a success earns is a number of percent above 0, at most 100, not {margin!r}.", 400
+    candidate = candidate_of(policy, order if policy == "fixed_order" else [], share)
     now = datetime.now(UTC)
     try:
         return await request.app[EVALUATOR].judge(candidate, now - timedelta(days=days), now), None, 200
@@ -68,3 +76,16 @@ def _split(order: str) -> list[str]:
     ['alpha', 'bravo']
     """
     return list(dict.fromkeys(name.strip() for name in order.split(",") if name.strip()))
+
+
+def _share(percent: str) -> float | None:
+    """A share from percent that a person wrote; None: it is none.
+
+    >>> _share("2.5"), _share("2,5 %"), _share("0"), _share("nan"), _share("much")
+    (0.025, 0.025, None, None, None)
+    """
+    try:
+        share = float(percent.rstrip("% ").replace(",", ".")) / 100
+    except ValueError:
+        return None
+    return share if 0 < share <= 1 else None

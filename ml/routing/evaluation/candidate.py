@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
-from ml.routing.context import Outcome
+from ml.routing.context import Outcome, RoutingContext
 from ml.routing.eligibility import Eligibility
 from ml.routing.evaluation.logged import LoggedDecision
 from ml.routing.policies import POLICIES, PolicySettings
+from ml.routing.reliability import Reliability
 from ml.routing.rules import Commitment, Rule, RuleSet, bounded, preference_of, with_floors
+from ml.routing.worth import NO_FEES, Fees
 
 Parameter = int | float | Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=50)]
 
@@ -51,12 +54,22 @@ class JudgedPolicy:
     Args:
         candidate: what to judge.
         seed: of all its randomness.
+        fees: of the gateways, for a candidate that ranks by value.
+        reliability: the model that served when what is judged began; a later one would know the outcomes.
     Attributes:
         by_rule: decisions that rules touched, by what they did.
+        margin_share: that the candidate counts with; None: it goes by success alone.
     Raises: CandidateRefused: there is no such policy or parameter, or a value does not fit.
     """
 
-    def __init__(self, candidate: Candidate, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        candidate: Candidate,
+        *,
+        seed: int = 0,
+        fees: Mapping[str, Fees] = NO_FEES,
+        reliability: Reliability | None = None,
+    ) -> None:
         if candidate.policy not in POLICIES:
             raise CandidateRefused(
                 "$.policy", f"there is no policy {candidate.policy!r}; known are {', '.join(POLICIES)}"
@@ -65,21 +78,23 @@ class JudgedPolicy:
             if name not in PolicySettings.__struct_fields__:
                 known = ", ".join(PolicySettings.__struct_fields__)
                 raise CandidateRefused(f"$.parameters.{name}", f"there is no parameter {name!r}; known are {known}")
-        if "margin_share" in candidate.parameters:
-            raise CandidateRefused(
-                "$.parameters.margin_share", "success is what is judged here, not value; compare by an experiment"
-            )
         try:
             settings = msgspec.convert(candidate.parameters, PolicySettings)
         except msgspec.ValidationError as error:
             problem, _, place = str(error).partition(" - at `$")
             raise CandidateRefused(f"$.parameters{place.rstrip('`')}", problem) from None
+        if settings.margin_share is not None and not 0 < settings.margin_share <= 1:
+            raise CandidateRefused("$.parameters.margin_share", "it is a share of the amount, above 0 and at most 1")
         try:
             self._policy = POLICIES[candidate.policy](settings, np.random.default_rng(seed))
         except ValueError as error:
             raise CandidateRefused("$.parameters", str(error)) from None
         self._rules = RuleSet(rules=candidate.rules)
+        self._fees = fees
+        self._reliability = reliability
+        self._begun = False
         self.by_rule: Counter[str] = Counter()
+        self.margin_share = settings.margin_share
 
     def shares(self, decision: LoggedDecision) -> dict[str, float]:
         """The probability with which each gateway would have been put first; all 0 where rules leave none."""
@@ -95,10 +110,20 @@ class JudgedPolicy:
             self.by_rule[f"decided by {ruled.decider.name}"] += 1
             shares = dict(zip(candidates, preference_of(ruled.decider, candidates, None), strict=True))
         else:
-            ranking = self._policy.rank(decision.context, candidates, decision.at)
+            ranking = self._policy.rank(self._known(decision), candidates, decision.at, fees=self._fees)
             shares = {ranked.gateway: ranked.propensity for ranked in ranking.candidates}
         owed = bounded({name: share for name, share in ruled.floors.items() if name in shares})
         return dict.fromkeys(decision.eligible, 0.0) | with_floors(shares, owed)
+
+    def _known(self, decision: LoggedDecision) -> RoutingContext:
+        """The payment with what the reliability model knows of it, which a policy also begins with."""
+        if self._reliability is None:
+            return decision.context
+        if not self._begun:
+            self._begun = True
+            self._policy.inherit(self._reliability.evidence(decision.at), decision.at)
+        shifts = self._reliability.shifts(decision.context, decision.eligible)
+        return msgspec.structs.replace(decision.context, shifts=dict(zip(decision.eligible, shifts, strict=True)))
 
     def learn(self, decision: LoggedDecision) -> None:
         """Take in an outcome that has become known."""
@@ -113,5 +138,6 @@ class JudgedPolicy:
             at=decision.at,
             succeeded=float(decision.succeeded),
             failed=float(not decision.succeeded),
+            shift=self._known(decision).shifts.get(decision.gateway, 0.0),
         )
         self._policy.learn(outcome, decision.known_at)

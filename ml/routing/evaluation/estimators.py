@@ -101,43 +101,57 @@ def estimate(data: Weighted, *, alpha: float = CONFIDENCE_ALPHA) -> Estimates | 
     Source: Swaminathan and Joachims (2015), NeurIPS 28 (SNIPS); Dudík et al. (2011), ICML (doubly robust); Wilson
         (1927). Coverage against a known truth is measured in benchmarks/policy_evaluation.py.
     """
-    count = len(data.weights)
-    effective = effective_size(data.weights)
-    unsupported = float(data.unsupported.mean()) if count else 0.0
-    if unsupported > UNSUPPORTED_MAX:
-        return _refused(
-            f"{unsupported:.1%} of the candidate's choices could not have been made by what was logged "
-            f"(at most {UNSUPPORTED_MAX:.0%}); let an experiment arm try them first",
-            count, effective, unsupported,
-        )  # fmt: skip
-    if effective < ESS_MIN:
-        return _refused(
-            f"the {count:,} decisions say as much about this candidate as {effective:,.0f} of its own would, "
-            f"at least {ESS_MIN:,.0f} are needed; look further back, or explore more",
-            count, effective, unsupported,
-        )  # fmt: skip
+    refused = why_not(data.weights, data.unsupported)
+    if refused is not None:
+        return refused
+    count, effective = len(data.weights), effective_size(data.weights)
+    unsupported = float(data.unsupported.mean())
     weights, rewards = data.weights, data.rewards
     quantile = float(norm.ppf(1 - alpha / 2))
-    total = float(weights.sum())
-    value = float(weights @ rewards) / total
-    pull = weights * (rewards - value) * (count / total)  # how much each decision pulls at the ratio
+    value, pull = self_normalised(weights, rewards)
     observed = float(rewards.mean())
     corrected = data.predicted_candidate + weights * (rewards - data.predicted_used)
-    gain = _normal(pull - (rewards - observed), quantile, centre=value - observed)
+    gain = normal_interval(pull - (rewards - observed), quantile, centre=value - observed)
     return Estimates(
         decisions=count,
         effective=effective,
         unsupported=unsupported,
         snips=_hiding(_wilson(value, _variance(pull), effective, quantile), unsupported),
-        ips=_hiding(_clipped(_normal(weights * rewards, quantile)), unsupported),
-        doubly_robust=_hiding(_clipped(_normal(corrected, quantile)), unsupported),
+        ips=_hiding(_clipped(normal_interval(weights * rewards, quantile)), unsupported),
+        doubly_robust=_hiding(_clipped(normal_interval(corrected, quantile)), unsupported),
         observed=_wilson(observed, _variance(rewards), float(count), quantile),
         gain=Interval(gain.estimate, gain.low - unsupported, gain.high + unsupported),
     )
 
 
-def _refused(why: str, decisions: int, effective: float, unsupported: float) -> Refused:
-    return Refused(why=why, decisions=decisions, effective=effective, unsupported=unsupported)
+def why_not(weights: np.ndarray, unsupported: np.ndarray) -> Refused | None:
+    """Say why these decisions allow no answer; None: they do.
+
+    Args:
+        weights: candidate's probability of what was done, divided by its propensity.
+        unsupported: the candidate's probability of what could not have been done.
+    """
+    count, effective = len(weights), effective_size(weights)
+    share = float(unsupported.mean()) if count else 0.0
+    why = ""
+    if share > UNSUPPORTED_MAX:
+        why = (
+            f"{share:.1%} of the candidate's choices could not have been made by what was logged "
+            f"(at most {UNSUPPORTED_MAX:.0%}); let an experiment arm try them first"
+        )
+    elif effective < ESS_MIN:
+        why = (
+            f"the {count:,} decisions say as much about this candidate as {effective:,.0f} of its own would, "
+            f"at least {ESS_MIN:,.0f} are needed; look further back, or explore more"
+        )
+    return Refused(why=why, decisions=count, effective=effective, unsupported=share) if why else None
+
+
+def self_normalised(weights: np.ndarray, rewards: np.ndarray) -> tuple[float, np.ndarray]:
+    """The self-normalised mean, and how much each decision pulls at it (the ratio, linearised)."""
+    total = float(weights.sum())
+    value = float(weights @ rewards) / total
+    return value, weights * (rewards - value) * (len(weights) / total)
 
 
 def _variance(parts: np.ndarray) -> float:
@@ -145,7 +159,8 @@ def _variance(parts: np.ndarray) -> float:
     return float(np.var(parts, ddof=1)) / len(parts)
 
 
-def _normal(parts: np.ndarray, quantile: float, *, centre: float | None = None) -> Interval:
+def normal_interval(parts: np.ndarray, quantile: float, *, centre: float | None = None) -> Interval:
+    """Of the mean of these, around it or around ``centre``."""
     centre = float(parts.mean()) if centre is None else centre
     reach = quantile * math.sqrt(_variance(parts))
     return Interval(centre, centre - reach, centre + reach)

@@ -13,6 +13,7 @@ import numpy as np
 from ml.experiments.intervals import Interval
 from ml.routing.evaluation.estimators import Estimates, Refused, Weighted, estimate
 from ml.routing.evaluation.logged import LoggedDecision
+from ml.routing.evaluation.money import CurrencyValue, Pricing, Valued
 from ml.routing.evaluation.success_model import SuccessModel
 
 SEGMENTS: Final = ("method", "issuer", "network", "country")
@@ -49,6 +50,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         taught: decisions before the ones that are judged, from which the candidate only learned.
         refused: decisions for which the candidate's rules left no gateway; they are in none of the figures, neither as
             they were nor as they would have been, so what refusing costs has to be judged by people.
+        money: value of a payment by currency, where it is counted.
         first_choices: share of payments that the candidate would have put first at each gateway.
         logged_choices: the same, as it was.
     """
@@ -59,11 +61,18 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     taught: int
     refused: int = 0
     segments: list[SegmentEvaluation]
+    money: list[CurrencyValue] = []
     first_choices: dict[str, float]
     logged_choices: dict[str, float]
 
 
-def evaluate(decisions: Iterable[LoggedDecision], candidate: Judged, *, judge_from: float = 0.0) -> Evaluation:
+def evaluate(
+    decisions: Iterable[LoggedDecision],
+    candidate: Judged,
+    *,
+    judge_from: float = 0.0,
+    pricing: Pricing | None = None,
+) -> Evaluation:
     """Judge a candidate.
 
     The candidate is asked about each decision in the order of time, and hears each outcome when it became known. So
@@ -73,8 +82,9 @@ def evaluate(decisions: Iterable[LoggedDecision], candidate: Judged, *, judge_fr
         decisions: of first attempts, oldest first; each with a propensity > 0 of the gateway that was put first.
         candidate: what is judged.
         judge_from: earlier decisions only teach, seconds since the epoch.
+        pricing: what money is counted with; None: it is not.
     """
-    log = _Log()
+    log = _Log(pricing)
     model = SuccessModel()
     waiting: list[tuple[float, int, LoggedDecision]] = []
     taught = refused = 0
@@ -99,7 +109,8 @@ def evaluate(decisions: Iterable[LoggedDecision], candidate: Judged, *, judge_fr
 class _Log:
     """Collects what the estimates need, decision by decision."""
 
-    def __init__(self) -> None:
+    def __init__(self, pricing: Pricing | None) -> None:
+        self._valued = None if pricing is None else Valued(pricing)
         self._rows: list[tuple[float, float, float, float, float]] = []
         self._parts: dict[str, list[str]] = {kind: [] for kind in SEGMENTS}
         self._candidate: Counter[str] = Counter()
@@ -108,15 +119,19 @@ class _Log:
     def add(self, decision: LoggedDecision, shares: dict[str, float], model: SuccessModel) -> None:
         expected = {name: model.expected(decision, name) for name in decision.eligible}
         possible = dict(zip(decision.eligible, decision.propensities, strict=True))
+        weight = shares.get(decision.gateway, 0.0) / decision.propensity
+        unsupported = sum(share for name, share in shares.items() if possible[name] <= 0.0)
         self._rows.append(
             (
-                shares.get(decision.gateway, 0.0) / decision.propensity,
+                weight,
                 np.nan if decision.succeeded is None else float(decision.succeeded),
                 expected[decision.gateway],
                 sum(share * expected[name] for name, share in shares.items()),
-                sum(share for name, share in shares.items() if possible[name] <= 0.0),
+                unsupported,
             )
         )
+        if self._valued is not None:
+            self._valued.add(decision, weight, unsupported)
         for kind, values in self._parts.items():
             values.append(getattr(decision.context, kind) or "none")
         self._logged[decision.gateway] += 1
@@ -134,6 +149,7 @@ class _Log:
             taught=taught,
             refused=refused,
             segments=list(self._segments(data, known)),
+            money=[] if self._valued is None else self._valued.by_currency(),
             first_choices=_shares(self._candidate, len(rows)),
             logged_choices=_shares(self._logged, len(rows)),
         )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
-from ml.routing.context import RoutingContext
+from ml.routing.context import Outcome, RoutingContext
 from ml.routing.evaluation.candidate import Candidate, CandidateRefused, JudgedPolicy
 from ml.routing.evaluation.estimators import Estimates, Refused, Weighted, effective_size, estimate
 from ml.routing.evaluation.evaluation import evaluate
 from ml.routing.evaluation.logged import LoggedDecision
+from ml.routing.evaluation.money import Pricing, Valued, ValueEstimates
 from ml.routing.evaluation.success_model import SuccessModel
+from ml.routing.reliability import Reliability
+from ml.routing.worth import Fees
 
 GATEWAYS = ("alpha", "bravo", "charlie")
 RATES = np.array([0.97, 0.92, 0.88])
@@ -197,6 +201,89 @@ def test_earlier_decisions_only_teach() -> None:
     assert found.first_choices["alpha"] > 0.99
 
 
+def test_money_is_counted_by_currency_with_the_fees_of_each_gateway() -> None:
+    """Always one gateway: the mean of margin less fees of what went there; a thin currency is refused alone."""
+    rng = np.random.default_rng(10)
+    pricing = Pricing(margin_share=0.1, fees={"bravo": Fees(fixed_success=20, fixed_failure=5, bps_success=100)})
+    paid = RoutingContext(method="card", currency="INR", amount_minor=10_000)
+    thin = RoutingContext(method="card", currency="EUR", amount_minor=500)
+    free = RoutingContext(method="card", currency="INR")
+    decisions = [*many(rng, 4_000, context=paid), *many(rng, 300, context=thin), *many(rng, 50, context=free)]
+    decisions.sort(key=lambda each: each.at)
+    candidate = JudgedPolicy(Candidate(policy="fixed_order", parameters={"order": ["bravo"]}))
+    found = evaluate(decisions, candidate, pricing=pricing)
+    went = [each for each in decisions if each.context == paid and each.gateway == "bravo"]
+    there = np.mean([880.0 if each.succeeded else -5.0 for each in went])
+    assert [each.currency for each in found.money] == ["INR", "EUR"]
+    result, refused = (each.result for each in found.money)
+    assert isinstance(result, ValueEstimates)
+    assert isinstance(refused, Refused)
+    assert result.decisions == 4_000
+    assert result.candidate.estimate == pytest.approx(there)
+    assert result.candidate.low < there < result.candidate.high
+    assert result.gain.high < 0  # the others are free
+    assert evaluate(decisions, candidate).money == []
+
+
+def test_intervals_of_money_hold_the_truth_though_amounts_are_uneven() -> None:
+    """Lognormal amounts, 400 logs near the floor of the sample size: value and gain miss about 5 in 100."""
+    fees = [Fees(), Fees(bps_success=150), Fees(fixed_success=10, fixed_failure=10)]
+    pricing, share = Pricing(margin_share=0.05, fees=dict(zip(GATEWAYS, fees, strict=True))), np.array([0.2, 0.5, 0.3])
+    amounts = np.random.default_rng(11).lognormal(9, 1.0, 400_000).round()
+    mean = float(amounts.mean())
+    worth = [rate * (mean * (0.05 - fee.bps_success / 1e4) - fee.fixed_success) - (1 - rate) * fee.fixed_failure
+             for rate, fee in zip(RATES, fees, strict=True)]  # fmt: skip
+    truth, gain, rounds = worth[0], worth[0] - float(share @ worth), 400
+    misses = np.zeros(2)
+    for seed in range(rounds):
+        rng = np.random.default_rng([seed, 12])
+        valued, paid = Valued(pricing), rng.random(6_000)
+        used = rng.choice(3, 6_000, p=share)
+        for number, (gateway, amount) in enumerate(zip(used, rng.choice(amounts, 6_000), strict=True)):
+            context = RoutingContext(method="card", currency="INR", amount_minor=int(amount))
+            succeeded = bool(paid[number] < RATES[gateway])
+            decision = logged(number, GATEWAYS[gateway], context=context, succeeded=succeeded)
+            valued.add(decision, 5.0 * (gateway == 0), 0.0)
+        (found,) = valued.by_currency()
+        assert isinstance(found.result, ValueEstimates)
+        for place, (interval, target) in enumerate(((found.result.candidate, truth), (found.result.gain, gain))):
+            misses[place] += not interval.low <= target <= interval.high
+    assert (misses / rounds < 0.08).all(), misses
+    assert (misses / rounds > 0.02).all(), misses
+
+
+def test_a_candidate_by_value_minds_the_fees() -> None:
+    """With a margin among its parameters the adaptive policy prefers what earns more, not what succeeds more."""
+    context = RoutingContext(method="card", issuer="harbour_bank", currency="INR", amount_minor=10_000)
+    decisions, fees = many(np.random.default_rng(13), 9_000, context=context), {"alpha": Fees(bps_success=150)}
+    by_success, by_value = (
+        evaluate(decisions, JudgedPolicy(Candidate(parameters=parameters), fees=fees), judge_from=4_500.0)
+        for parameters in ({}, {"margin_share": 0.03})
+    )
+    assert by_success.first_choices["alpha"] > 0.9
+    assert by_value.first_choices["bravo"] > 0.9
+
+
+def test_a_candidate_has_the_model_it_is_given() -> None:
+    """The model's shifts reach a choice; they come with outcomes too, so that they do not count twice."""
+
+    class Model:
+        def shifts(self, context: RoutingContext, gateways: tuple[str, ...]) -> tuple[float, ...]:
+            return tuple(-4.0 if name == "alpha" and context.country == "IN" else 0.0 for name in gateways)
+
+        def evidence(self, at: float) -> list[Outcome]:
+            return [Outcome(gateway="charlie", method="card", issuer="harbour_bank", at=at, failed=10.0)]
+
+    decisions = many(np.random.default_rng(14), 6_000)
+    model: Reliability = Model()  # type: ignore[assignment]
+    heard = evaluate(decisions, JudgedPolicy(Candidate(), reliability=model), judge_from=3_000.0)
+    assert heard.first_choices["alpha"] > 0.8  # as good as it was, which without the shift would be far better still
+    unheard = [msgspec.structs.replace(each, succeeded=None, known_at=None) for each in decisions]
+    asked = evaluate(unheard, JudgedPolicy(Candidate(), reliability=model))
+    assert asked.first_choices["alpha"] < 0.1
+    assert asked.first_choices["bravo"] > asked.first_choices["charlie"]
+
+
 def test_the_model_is_drawn_to_what_it_knows() -> None:
     """Thin cells borrow from their gateway; the gateway from all."""
     model = SuccessModel()
@@ -216,7 +303,7 @@ def test_the_model_is_drawn_to_what_it_knows() -> None:
         (Candidate(policy="uniform", parameters={"sorder": 1}), "$.parameters.sorder"),
         (Candidate(policy="adaptive", parameters={"exploration_floor": ["x"]}), "$.parameters.exploration_floor"),
         (Candidate(policy="adaptive", parameters={"memory_half_life_s": 0.0}), "$.parameters"),
-        (Candidate(policy="adaptive", parameters={"margin_share": 0.1}), "$.parameters.margin_share"),
+        (Candidate(policy="adaptive", parameters={"margin_share": 1.5}), "$.parameters.margin_share"),
     ],
 )
 def test_a_candidate_that_cannot_be_is_refused_with_its_place(candidate: Candidate, place: str) -> None:
