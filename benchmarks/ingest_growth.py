@@ -111,7 +111,7 @@ def draw(figures: dict[str, Any]) -> None:
     costs = {size: figures[name] for size in STORED if (name := f"stored_{size}_cpu_us") in figures}
     rates = {str(count): figures[f"replicas_{count}_per_s"] for count in REPLICAS}
     left = figure(
-        width=520, height=320, title="Processor time an attempt, ingestor and mongod (µs)",
+        width=520, height=320, toolbar_location=None, title="Processor time an attempt, ingestor and mongod (µs)",
         x_axis_type="log", x_axis_label="attempts stored before", y_range=(0, 1.3 * max(costs.values())),
     )  # fmt: skip
     left.line(list(costs), list(costs.values()), line_width=2)
@@ -119,6 +119,7 @@ def draw(figures: dict[str, Any]) -> None:
     right = figure(
         width=520,
         height=320,
+        toolbar_location=None,
         title="Attempts stored a second, two cores",
         x_range=list(rates),
         x_axis_label="ingestors",

@@ -37,7 +37,7 @@ async def fill(database: Database, now: datetime) -> dict[str, list[bool]]:
         ]
         order = f"ord_{number}"
         asked = RouteRequested(
-            request_id=f"req_{number}", order_id=order, requested_at=at, method="card", amount_minor=100,
+            request_id=f"req_{number}", order_id=order, requested_at=at, method="card", amount_minor=100_000,
             currency="INR", attempt_number=2 if number % 100 == 1 else 1,
         )  # fmt: skip
         told = RouteAdvised(
@@ -51,7 +51,7 @@ async def fill(database: Database, now: datetime) -> dict[str, list[bool]]:
         status = "pending" if number % 100 == 3 else "succeeded" if paid else "failed"
         attempt = RecordedAttempt(
             attempt_id=f"att_{number}", order_id=order, gateway=second if number % 100 == 4 else first, method="card",
-            issuer="harbour_bank", status=status, amount_minor=100, currency="INR", attempted_at=at, occurred_at=at,
+            issuer="harbour_bank", status=status, amount_minor=100_000, currency="INR", attempted_at=at, occurred_at=at,
             decision_id=told.decision_id,
         )  # fmt: skip
         entry = ReportEntry(event_id=f"evt_{number}", status=status, occurred_at=at, received_at=now)

@@ -226,14 +226,14 @@ def test_money_is_counted_by_currency_with_the_fees_of_each_gateway() -> None:
 
 
 def test_intervals_of_money_hold_the_truth_though_amounts_are_uneven() -> None:
-    """Lognormal amounts, 400 logs near the floor of the sample size: value and gain miss about 5 in 100."""
+    """Lognormal amounts, 200 logs near the floor of the sample size: value and gain miss about 5 in 100."""
     fees = [Fees(), Fees(bps_success=150), Fees(fixed_success=10, fixed_failure=10)]
     pricing, share = Pricing(margin_share=0.05, fees=dict(zip(GATEWAYS, fees, strict=True))), np.array([0.2, 0.5, 0.3])
     amounts = np.random.default_rng(11).lognormal(9, 1.0, 400_000).round()
     mean = float(amounts.mean())
     worth = [rate * (mean * (0.05 - fee.bps_success / 1e4) - fee.fixed_success) - (1 - rate) * fee.fixed_failure
              for rate, fee in zip(RATES, fees, strict=True)]  # fmt: skip
-    truth, gain, rounds = worth[0], worth[0] - float(share @ worth), 400
+    truth, gain, rounds = worth[0], worth[0] - float(share @ worth), 200
     misses = np.zeros(2)
     for seed in range(rounds):
         rng = np.random.default_rng([seed, 12])
@@ -248,7 +248,7 @@ def test_intervals_of_money_hold_the_truth_though_amounts_are_uneven() -> None:
         assert isinstance(found.result, ValueEstimates)
         for place, (interval, target) in enumerate(((found.result.candidate, truth), (found.result.gain, gain))):
             misses[place] += not interval.low <= target <= interval.high
-    assert (misses / rounds < 0.08).all(), misses
+    assert (misses / rounds < 0.09).all(), misses
     assert (misses / rounds > 0.02).all(), misses
 
 
@@ -269,7 +269,7 @@ def test_a_candidate_has_the_model_it_is_given() -> None:
 
     class Model:
         def shifts(self, context: RoutingContext, gateways: tuple[str, ...]) -> tuple[float, ...]:
-            return tuple(-4.0 if name == "alpha" and context.country == "IN" else 0.0 for name in gateways)
+            return tuple(-2.5 if name == "alpha" and context.country == "IN" else 0.0 for name in gateways)
 
         def evidence(self, at: float) -> list[Outcome]:
             return [Outcome(gateway="charlie", method="card", issuer="harbour_bank", at=at, failed=10.0)]
@@ -277,10 +277,10 @@ def test_a_candidate_has_the_model_it_is_given() -> None:
     decisions = many(np.random.default_rng(14), 6_000)
     model: Reliability = Model()  # type: ignore[assignment]
     heard = evaluate(decisions, JudgedPolicy(Candidate(), reliability=model), judge_from=3_000.0)
-    assert heard.first_choices["alpha"] > 0.8  # as good as it was, which without the shift would be far better still
+    assert heard.first_choices["alpha"] > 0.9  # as good as it was, which without the shift would be far better still
     unheard = [msgspec.structs.replace(each, succeeded=None, known_at=None) for each in decisions]
     asked = evaluate(unheard, JudgedPolicy(Candidate(), reliability=model))
-    assert asked.first_choices["alpha"] < 0.1
+    assert asked.first_choices["alpha"] < 0.25
     assert asked.first_choices["bravo"] > asked.first_choices["charlie"]
 
 
