@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import structlog
 
 from actors.pulse import Pulse, utc_now
+from actors.router_advisor import decision_id_of
 from config.settings import RunnerSettings
 from messaging.channel import Channel
 from messaging.codec import Decoder, encode
@@ -181,19 +182,19 @@ class Responder:
                 else:
                     self._decide(delivery, request, channel, settled, now)
             if resent:
-                await self._recall([request.request_id for _, request in resent])
+                await self._recall([decision_id_of(request.request_id) for _, request in resent])
                 for delivery, request in resent:
                     self._decide(delivery, request, channel, settled, utc_now())
             await asyncio.sleep(0)
 
-    async def _recall(self, request_ids: list[str]) -> None:
+    async def _recall(self, decision_ids: list[str]) -> None:
         """Look for decisions that were made before; a store that is slow or away must not hold up routing."""
         try:
             async with asyncio.timeout(LOOK_UP_S_MAX):
-                found = await find_decisions(self._database, request_ids)
+                found = await find_decisions(self._database, decision_ids)
         except (TimeoutError, StoreError):
             return
-        for advised in found.values():
+        for advised in found:
             self._advisor.remember(advised)
 
     def _decide(

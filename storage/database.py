@@ -92,7 +92,6 @@ def indexes(settings: StoreSettings) -> dict[str, list[IndexModel]]:
         "decisions": [
             IndexModel([("decided_at", ASCENDING)], expireAfterSeconds=decisions_s),
             IndexModel([("request.order_id", ASCENDING)]),
-            IndexModel([("request.request_id", ASCENDING)]),
         ],
         "allocations": [IndexModel([("published_at", DESCENDING)])],
         "experiment_definitions": [IndexModel([(KEPT_SINCE, DESCENDING)])],

@@ -35,12 +35,11 @@ async def write_decisions(database: Database, decided: Sequence[tuple[RouteReque
     return 0
 
 
-async def find_decisions(database: Database, request_ids: Sequence[str]) -> dict[str, RouteAdvised]:
-    """Read the decisions on these requests, by request id."""
+async def find_decisions(database: Database, decision_ids: Sequence[str]) -> list[RouteAdvised]:
+    """Read these decisions, those that are there."""
     with translated():
-        cursor = database["decisions"].find({"request.request_id": {"$in": list(request_ids)}}, {"advice": True})
-        found = [msgspec.convert(document["advice"], RouteAdvised) async for document in cursor]
-        return {advised.request_id: advised for advised in found}
+        cursor = database["decisions"].find({"_id": {"$in": list(decision_ids)}}, {"advice": True})
+        return [msgspec.convert(document["advice"], RouteAdvised) async for document in cursor]
 
 
 async def find_decided(database: Database, decision_ids: Sequence[str]) -> dict[str, Decided]:

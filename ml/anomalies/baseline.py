@@ -44,9 +44,7 @@ VARIANCE_MIN: Final = 0.02
 LOG_RATE_MAX: Final = -0.02
 REFIT_GROWTH: Final = 1.25
 REFIT_S: Final = 1800.0
-GROWN: Final = 200_000
-"""Effects are fitted again when a quarter more was heard, and, beyond so many attempts, every half hour: they hardly
-move any more."""
+"""Effects are fitted again when a quarter more was heard, and at least every half hour."""
 ATTEMPTS_LEARNT_MIN: Final = 600
 LEARNT_S_MIN: Final = 12.0
 """Nothing is judged before so much time was learnt: busy traffic brings many attempts before its slow answers come."""
@@ -122,7 +120,7 @@ class Baseline:
 
     def due(self, at: float) -> bool:
         """Whether the effects should be fitted anew."""
-        grown = self._lived > self._fitted_lived * REFIT_GROWTH + 50 and self._lived < GROWN
+        grown = self._lived > self._fitted_lived * REFIT_GROWTH + 50
         awake = self.has_lived and not self._fitted_alive
         return self._fitted_attempts == 0 or grown or awake or at - self._fitted_at >= REFIT_S
 

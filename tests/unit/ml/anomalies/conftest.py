@@ -18,18 +18,25 @@ METHODS = ("card", "upi", "wallet", "netbanking")
 ISSUERS = tuple(f"bank_{letter}" for letter in "abcdefghijklmnopqrst")
 BEGIN = 1_700_000_000
 EQUAL = np.full(5, 0.2)
+TIMEOUT_MS = 12_000.0
 
 Effect = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(gateway, method, issuer, failure rate or latency in ms) to the new failure rate or latency."""
 
 
 class Stream:
-    """Attempts at five gateways whose normal differs by gateway, method and issuer; each arrives when it is settled."""
+    """Attempts at five gateways whose normal differs by gateway, method and issuer; each arrives when it is settled.
 
-    def __init__(self, seed: int, *, per_second: float = 60.0, step: int = 1, **settings: Any) -> None:
+    ``timeouts``: the share of failures that take twelve seconds.
+    """
+
+    def __init__(
+        self, seed: int, *, per_second: float = 60.0, step: int = 1, timeouts: float = 0.0, **settings: Any
+    ) -> None:
         self.random = np.random.default_rng(seed)
         self.per_second = per_second
         self.step = step
+        self.timeouts = timeouts
         self.now = BEGIN
         self.detector = AnomalyDetector(**settings)
         self.issuer_share = self.random.dirichlet(np.full(20, 6.0))
@@ -91,6 +98,8 @@ class Stream:
         failed = self.random.random(count) < rate
         latency = np.exp(self.latency[gateway, method] + self.random.normal(0, 0.45, count))
         latency = np.where(failed, 0.6 * latency, latency)
+        if self.timeouts:
+            latency[failed & (self.random.random(count) < self.timeouts)] = TIMEOUT_MS
         latency = latency if slow is None else slow(gateway, method, issuer, latency)
         side = self.random.choice(len(FAULTS), count, p=self.faults if faults is None else faults)
         amounts = self.random.normal(11, 1, count) + np.log(amount)

@@ -137,6 +137,37 @@ def test_traffic_that_a_router_shifts_is_no_anomaly(stream, seed):
     assert told == []
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_time_outs_that_outlast_the_traffic_they_belong_to_are_no_anomaly(stream, seed):
+    """A gateway is taken out and comes back, a sale ends: for twelve seconds mostly its time-outs are heard."""
+    world = stream(seed, per_second=800, timeouts=0.3)
+    taken_out = np.array([0.25, 0.0, 0.25, 0.25, 0.25])
+    changes = world.run(150) + world.run(40, share=taken_out) + world.run(40) + world.run(60, busy=2) + world.run(40)
+    assert opened(changes) == []
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_an_outage_of_nothing_but_time_outs_is_found_when_they_come(stream, seed):
+    """Bravo's answers stay out for twelve seconds and then are failures: found within four seconds of the first."""
+    world = stream(seed, per_second=200, timeouts=1.0)
+    world.run(120)
+    began = world.now
+    (found, *_) = world.run(30, failing=outage)
+    assert (found.finding.segment, found.finding.signal) == (BRAVO, "success_rate")
+    assert found.finding.detected_at - began <= 16
+
+
+def test_what_is_normal_goes_on_being_learnt_however_busy_it_is(stream):
+    """At 1,500 attempts a second the first minutes are not all that is known of a gateway and a bank for long."""
+    world = stream(4, per_second=1_500)
+    doubts = []
+    for _ in range(2):
+        assert opened(world.run(240)) == []
+        segment = world.detector.ledger.table.segment(("bravo", None, "bank_d", None, None))
+        doubts.append(world.detector.ledger.doubt[segment, 0])
+    assert doubts[1] < 0.85 * doubts[0]
+
+
 def test_a_sale_and_a_quiet_hour_are_no_anomaly(stream):
     """Five times more traffic, then a tenth of it, and nothing is told: no day was seen yet that says otherwise."""
     world = stream(7)
