@@ -48,7 +48,8 @@ class Context(NamedTuple):
     latency and amount, shape (2, watched). ``lagged``: retries per failure and reversals per success, with doubt,
     shape (2, watched). ``watched``: which channels each segment has, shape (channels, watched). ``dispersion``: how
     much more than chance each channel varies, shape (channels,). ``orders_per_s``: expected of all payments, None
-    when it is not known; ``recent_per_s``: what came lately; ``usual``: of all payments, whatever is explained;
+    when it is not known; ``least_per_s``: that come at least then, None in the first hours; ``recent_per_s``: what came
+    lately; ``usual``: of all payments, whatever is explained;
     ``step_s``: how long one step of the counts is.
     ``all_column``: place of "all payments".
     """
@@ -59,6 +60,7 @@ class Context(NamedTuple):
     watched: Flags
     dispersion: Floats
     orders_per_s: float | None
+    least_per_s: float | None
     recent_per_s: float | None
     usual: float
     all_column: int
@@ -152,7 +154,8 @@ def most_of(base: Floats) -> Floats:
 def expected_orders(evidence: Evidence, context: Context) -> Floats:
     """Orders that are expected at least, per tick and watched segment. Shape (ticks, watched).
 
-    Of all payments by the clock; of a part the smaller of its share of what else came and of what the clock expects.
+    Of all payments by the clock, or what comes at least where it does not know the time; of a part the smaller of its
+    share of what else came and of what the clock expects.
     """
     total, whole = evidence.orders[:, context.all_column], max(float(evidence.usual[context.all_column]), 1e-12)
     usual = np.minimum(evidence.usual, whole)
@@ -160,7 +163,8 @@ def expected_orders(evidence: Evidence, context: Context) -> Floats:
     per_s = context.orders_per_s if context.orders_per_s is not None else (context.recent_per_s or 0.0)
     by_clock = usual / max(context.usual, 1e-12) * per_s * context.step_s
     expected = np.minimum(among_others, by_clock)
-    expected[:, context.all_column] = 0.0 if context.orders_per_s is None else by_clock[context.all_column]
+    whole_per_s = context.orders_per_s if context.orders_per_s is not None else (context.least_per_s or 0.0)
+    expected[:, context.all_column] = whole / max(context.usual, 1e-12) * whole_per_s * context.step_s
     reduced: Floats = expected * np.exp(-VOLUME_MARGIN)
     return reduced
 

@@ -136,6 +136,7 @@ class Ledger:
             watched=watched.channels if self.baseline.has_lived else watched.channels & TAUGHT[:, None],
             dispersion=self.dispersion,
             orders_per_s=self.clock.expected(at),
+            least_per_s=self.clock.least(at),
             recent_per_s=self.clock.recent(),
             usual=float(self.normal.usual.sum()),
             all_column=watched.all_column,

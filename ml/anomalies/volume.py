@@ -1,8 +1,9 @@
 """How many orders should come now: by the clock, so that missing traffic, which sends no event, is seen.
 
-The day is learnt in steps of ten minutes. Until a step was seen on an earlier day, the total is not judged (a quiet
-night looks like a loss), only complete silence is; the share that a method, an issuer or a country has of what does
-come is judged from the start.
+The day is learnt in steps of ten minutes. Until a step was seen on an earlier day, the total is judged by a third of
+the quietest of the last two hours, since a night falls more slowly and a sale that ends falls back to what was before
+it; and in the first two hours by complete silence alone. The share that a method, an issuer or a country has of what
+does come is judged from the start.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ LEVEL_S: Final = 3 * 3600.0
 LEVEL_CLIP: Final = 0.25
 """How fast the level of a day may move away from the usual one, and what one step may add to it: sales pass."""
 RECENT_S: Final = 1200.0
+LEAST_BINS: Final = 12
+LEAST_BINS_SEEN: Final = 10
+LEAST_PART: Final = 1 / 3
+"""So much of the quietest of so many steps comes at least, whatever the time of the day."""
 WEEKDAYS: Final = 7
 WEEKDAY_MEMORY: Final = 2 * DAY_S
 EPOCH_WEEKDAY: Final = 3
@@ -40,6 +45,7 @@ class Clock:
     def __init__(self) -> None:
         self._orders, self._seconds = np.zeros(BINS), np.zeros(BINS)
         self._first = np.full(BINS, np.inf)
+        self._last = np.full(BINS, -np.inf)
         self._weekday = np.zeros(WEEKDAYS)
         self._level = 0.0
         self._curve: Floats | None = None
@@ -64,6 +70,7 @@ class Clock:
         self._orders[place] = self._orders[place] * fade + orders
         self._seconds[place] = self._seconds[place] * fade + seconds
         self._first[place] = min(self._first[place], at)
+        self._last[place] = at
         if place != self._place:  # within a step the curve hardly moves
             self._place, self._curve = place, None
 
@@ -81,6 +88,17 @@ class Clock:
         place = int(at % DAY_S // BIN_S)
         around = np.arange(place - SHIFT_BINS, place + SHIFT_BINS + 1) % BINS
         return float(np.exp(curve[around].min() + self._level + self._weekday[self._of_week(at)]))
+
+    def least(self, at: float) -> float | None:
+        """Orders a second that come at least at any time of the day; None before two hours were seen.
+
+        What is learnt lags behind by a step or two, so the last two hours are looked for in a little more.
+        """
+        around = np.arange(int(at % DAY_S // BIN_S) - LEAST_BINS - 2, int(at % DAY_S // BIN_S)) % BINS
+        seen = around[(self._last[around] >= at - (LEAST_BINS + 3) * BIN_S) & (self._seconds[around] >= BIN_S / 2)]
+        if len(seen) < LEAST_BINS_SEEN:
+            return None
+        return LEAST_PART * float((self._orders[seen] / self._seconds[seen]).min())
 
     def recent(self) -> float | None:
         """Orders a second of the last twenty minutes; None before there were enough."""

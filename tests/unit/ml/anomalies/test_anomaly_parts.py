@@ -188,6 +188,20 @@ def test_the_clock_knows_a_time_of_day_only_from_an_earlier_day():
     assert clock.expected(at + 50_000) == pytest.approx(10.0, rel=0.2)
 
 
+def test_on_its_first_day_the_clock_knows_what_comes_at_least():
+    """A third of the quietest of two hours; a sale that ends falls back to before it, a night falls step by step."""
+    clock, at, seen = Clock(), NOW - NOW % 86_400, []
+    for step, per_s in enumerate([9.0] * 12 + [45.0] * 6 + [9.0] * 3 + [8.0, 6.0, 5.0, 4.0]):
+        seen.append((clock.least(at + 600 * step), per_s))
+        clock.learn(at + 600 * step + 300, 600, 600 * per_s)
+    assert [least for least, _ in seen[:10]] == [None] * 10
+    assert seen[15][0] == pytest.approx(3.0)  # in the sale
+    assert all(per_s > 2 * least for least, per_s in seen[12:])
+    assert clock.least(at + 25 * 600) == pytest.approx(4.0 / 3)
+    assert clock.expected(at + 25 * 600) is None
+    assert clock.least(at + 3 * 86_400) is None  # nothing was heard for days
+
+
 # --- evidence --------------------------------------------------------------------------------------------------------
 
 
@@ -395,7 +409,8 @@ def test_picking_out_who_heard_something_changes_no_evidence(heard: float, monke
     context = Context(
         scale=generator.uniform(1, 1.3, (COUNTED, watched)), margin=generator.random((2, watched)),
         lagged=generator.random((2, watched)), watched=generator.random((len(CHANNELS), watched)) < 0.9,
-        dispersion=generator.uniform(1, 2, len(CHANNELS)), orders_per_s=3.0, recent_per_s=2.0, usual=5.0, all_column=0,
+        dispersion=generator.uniform(1, 2, len(CHANNELS)), orders_per_s=3.0, least_per_s=None,
+        recent_per_s=2.0, usual=5.0, all_column=0,
         step_s=2.0,
     )  # fmt: skip
     bases = generator.random((2, *shape))
