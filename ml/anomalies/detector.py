@@ -128,7 +128,7 @@ class AnomalyDetector:
         self._context: Context = self.ledger.context(self._watched, 0.0, stride=1)
         self._remask()
         self._patrol = Patrol(contamination=contamination, retrain_s=retrain_s, seed=seed)
-        self._minute, self._ebb = Minute(0), Ebb(0)
+        self._minute, self._ebb = Minute(0), Ebb()
         self._minute_ended = minute_ended
 
     @property
@@ -245,7 +245,8 @@ class AnomalyDetector:
             shape = ((last - first + 1) // self._stride, len(self._watched.segments))
             evidence = evidence_of(*part, ledger.normal, self._unmasked, self._watched.columns, shape)
             step_s = self._tick_s * self._stride
-            smooth = self._ebb.run(evidence.failed + evidence.succeeded, step_s)
+            settled = (evidence.failed + evidence.succeeded)[:, self._watched.all_column]
+            smooth = self._ebb.run(settled, step_s)
             evidence = eased(evidence, smooth, step_s)
             before = self._lags.run(evidence, step_s)
             bases = most_of(before)
@@ -486,7 +487,6 @@ class AnomalyDetector:
         old = before.place_of(former)
         self._cusum.moved(old)
         self._lags.moved(old)
-        self._ebb.moved(old)
         self._chosen_tick = tick
         self._minute = Minute(len(self._watched.segments))
         self._context = ledger.context(self._watched, tick * self._tick_s, stride=self._stride)

@@ -25,13 +25,13 @@ LAGS_S: Final = ((30.0, 900.0), (60.0, 240.0))
 """Retries follow failures, and reversals successes, within about so many seconds, some sooner and some later."""
 LAG_S: Final = (60.0, 120.0)
 """The same as one number, for looking at what led to an alarm."""
-EBB_S: Final = (30.0, 2.0)
+EBB_S: Final = (20.0, 2.0)
 EBB_RATIO: Final = 1.5
 EBB_DEVIATIONS: Final = 4.0
 EBB_MIN: Final = 5.0
-EBB_MAX: Final = 50.0
-"""Traffic ebbs away when what was settled in the last half minute is half as much again as in the last two seconds, or,
-of busy traffic, so many standard deviations more than in them or in this step alone."""
+EBB_MAX: Final = 10.0
+"""Traffic ebbs away when what was settled in the last twenty seconds is half as much again as in the last two, or, of
+busy traffic, so many standard deviations more."""
 VOLUME_MARGIN: Final = 0.2
 """So much of the logarithm of a volume is nobody's incident: shops have slow moments."""
 SILENT_PART: Final = 1 / 3
@@ -93,56 +93,42 @@ class Lags:
 
 
 class Ebb:
-    """How much of what is reported of a segment now began when it had more traffic: at the end of a sale, or when a
-    gateway's payments go elsewhere, the slow answers, which are time-outs, outnumber the quick ones for some seconds.
+    """How much of what is reported now began when there was more traffic: at the end of a sale the slow answers, which
+    are time-outs, outnumber the quick ones for some seconds.
+
+    It is of all payments together. A gateway that payments are led away from, because it fails, must not be excused.
     """
 
-    def __init__(self, watched: int) -> None:
-        self._rate: Floats = np.zeros((2, watched))
+    def __init__(self) -> None:
+        self._rate = (0.0, 0.0)
 
-    def run(self, settled: Floats, step_s: float) -> Floats:
-        """Settled attempts per step, smoothed over long and short, not remembered yet. Shape (2, steps, watched)."""
+    def run(self, settled: Floats, step_s: float) -> tuple[Floats, Floats]:
+        """Settled attempts of all payments per step, smoothed over long and short. Shapes (steps,)."""
         smooth = []
         for lag, rate in zip(EBB_S, self._rate, strict=True):
             keep = float(np.exp(-step_s / lag))
-            smooth.append(lfilter([1 - keep], [1, -keep], settled, axis=0, zi=keep * step_s * rate[None])[0])
-        return np.stack(smooth)
+            smooth.append(lfilter([1 - keep], [1, -keep], settled, zi=np.array([keep * rate * step_s]))[0])
+        return smooth[0], smooth[1]
 
-    def commit(self, smooth: Floats, steps: int, step_s: float) -> None:
+    def commit(self, smooth: tuple[Floats, Floats], steps: int, step_s: float) -> None:
         """Remember a run up to a number of its steps."""
-        self._rate = smooth[:, steps - 1] / step_s
-
-    def moved(self, old: Integers) -> None:
-        """Follow a new set of watched segments; ``old``: their former places, -1 for new ones."""
-        self._rate = _moved(self._rate, old, 0)
+        self._rate = (float(smooth[0][steps - 1]) / step_s, float(smooth[1][steps - 1]) / step_s)
 
 
-def eased(evidence: Evidence, smooth: Floats, step_s: float) -> Evidence:
-    """The same counts with more failures, and slower answers, expected of segments whose traffic ebbs away.
+def eased(evidence: Evidence, smooth: tuple[Floats, Floats], step_s: float) -> Evidence:
+    """The same counts with more failures expected while traffic ebbs away; ``smooth`` from :meth:`Ebb.run`.
 
-    When the traffic of a segment falls from one rate to another, its slow failures still come at the former rate while
-    all else comes at the new one; so of what is settled, the expected share of failures is larger by the former rate
-    over the rate at which attempts are settled now. ``smooth`` is from :meth:`Ebb.run`.
+    When traffic falls from one rate to another, slow failures still come at the former rate while all else comes at the
+    new one; so of what is settled, the expected share of failures is larger by the former rate over the present one.
     """
     long, short = smooth
-    busy = long >= EBB_MIN
-    if not busy.any():
-        return evidence
-    more = np.ones_like(long)
-    settled = evidence.failed + evidence.succeeded
-    for now, per_step, most in ((short, EBB_S[1] / step_s, EBB_RATIO), (settled, 1.0, np.inf)):
-        seen = np.maximum(now, 1e-9)
-        sure = np.minimum(1 + EBB_DEVIATIONS / np.sqrt(per_step * seen), most)
-        ratio = long / seen
-        np.maximum(more, np.minimum(ratio, EBB_MAX), out=more, where=busy & (ratio >= sure))
+    ratio = long / np.maximum(short, 1e-9)
+    sure = np.minimum(1 + EBB_DEVIATIONS / np.sqrt(np.maximum(EBB_S[1] / step_s * short, 1e-9)), EBB_RATIO)
+    more = np.where((ratio >= sure) & (long >= EBB_MIN), np.minimum(ratio, EBB_MAX), 1.0)
     if (more == 1.0).all():
         return evidence
-    raised = more.astype(np.float32)
-    return evidence._replace(
-        expected=evidence.expected * raised,
-        losses=evidence.losses * raised,
-        latency_weight=evidence.latency_weight * raised,
-    )
+    raised = more.astype(np.float32)[None, :, None]
+    return evidence._replace(expected=evidence.expected * raised, losses=evidence.losses * raised)
 
 
 def most_of(base: Floats) -> Floats:

@@ -137,13 +137,30 @@ def test_traffic_that_a_router_shifts_is_no_anomaly(stream, seed):
     assert told == []
 
 
+@pytest.mark.parametrize("factor", [1.4, 2, 5])
 @pytest.mark.parametrize("seed", range(2))
-def test_time_outs_that_outlast_the_traffic_they_belong_to_are_no_anomaly(stream, seed):
-    """A gateway is taken out and comes back, a sale ends: for twelve seconds mostly its time-outs are heard."""
+def test_time_outs_that_outlast_a_sale_are_no_anomaly(stream, seed, factor):
+    """When it ends, mostly the time-outs of its payments are heard for twelve seconds."""
     world = stream(seed, per_second=800, timeouts=0.3)
-    taken_out = np.array([0.25, 0.0, 0.25, 0.25, 0.25])
-    changes = world.run(150) + world.run(40, share=taken_out) + world.run(40) + world.run(60, busy=2) + world.run(40)
-    assert opened(changes) == []
+    assert opened(world.run(150) + world.run(60, busy=factor) + world.run(60)) == []
+
+
+@pytest.mark.parametrize(
+    ("per_second", "failing", "left", "within_s"), [(200, 1.0, 0.02, 10), (200, 0.4, 0.05, 30), (800, 0.5, 0.01, 15)]
+)
+def test_a_gateway_that_payments_are_led_away_from_at_once_is_found_all_the_same(
+    stream, per_second, failing, left, within_s
+):
+    """Bravo fails, and nearly all its payments go elsewhere in the same second: few are left to tell it by."""
+    rest = (1 - left) / 4
+    for seed in range(2):
+        world = stream(seed, per_second=per_second)
+        world.run(150)
+        began = world.now
+        share = np.array([rest, left, rest, rest, rest])
+        told = world.run(within_s, failing=lambda g, m, i, rate: np.where(g == 1, failing, rate), share=share)
+        assert opened(told) == [(BRAVO, "success_rate")]
+        assert told[0].finding.detected_at - began <= within_s
 
 
 @pytest.mark.parametrize("seed", range(2))
