@@ -13,7 +13,7 @@ from ml.anomalies.attempts import Observation, Reason, joined, reasons_of, rows_
 from ml.anomalies.baseline import HOUR_DOUBT_S, Baseline
 from ml.anomalies.channels import CHANNELS, COUNTED, FAILED, FAULT_FIRST, ROWS, TECHNICAL_HITS
 from ml.anomalies.counting import FAILED_HITS, HITS, SETTLED, STATISTICS, SUCCEEDED, Evidence, per_cell, statistics_of
-from ml.anomalies.evidence import Context, Cusum, _losses, evidence_needed, log_ratios
+from ml.anomalies.evidence import Context, Cusum, Ebb, _losses, eased, evidence_needed, log_ratios
 from ml.anomalies.findings import (
     ID_LENGTH_MAX,
     Finding,
@@ -420,3 +420,22 @@ def test_picking_out_who_heard_something_changes_no_evidence(heard: float, monke
         found.append(log_ratios(evidence, bases, context))
     np.testing.assert_array_equal(*found)
     assert found[0].any()
+
+
+def test_more_failures_are_expected_while_all_traffic_ebbs_away():
+    """Where it falls by half, the share of failures is raised for some seconds; a rise excuses nothing."""
+    counts = {"expected": np.ones((COUNTED, 60, 4)), "losses": np.ones((3, 60, 4))}
+    fields = dict.fromkeys(Evidence._fields, np.zeros((60, 4))) | counts
+
+    def raised(after: float) -> list[float]:
+        ebb, before = Ebb(), np.full(200, 400.0)
+        ebb.commit(ebb.run(before, 1.0), 200, 1.0)
+        found = eased(Evidence(**fields), ebb.run(np.full(60, 400.0 * after), 1.0), 1.0)
+        assert (found.losses[0] == found.expected[0]).all()
+        return found.expected[0, :, 2].tolist()
+
+    half = raised(0.5)
+    assert 1.5 < half[5] < 2.0
+    assert half[12] > 1.3
+    assert half[59] == 1.0
+    assert raised(1.0) == raised(3.0) == [1.0] * 60
