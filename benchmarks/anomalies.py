@@ -5,9 +5,10 @@ are drawn (``simulator.drawn``); the first part of each stream is history that n
 with the shipped settings on every stream. Figures are those of the issue (``anomaly_truth``): a repeated alert for one
 incident counts as false, an incident that was not found as found infinitely late.
 
-``python -m benchmarks.anomalies [--quick] [--seed N] [--scale X] [--no-peers] [--stream RATE:DAYS:WARM:INCIDENTS]…``:
-``--scale`` shortens or lengthens what is judged of every stream; ``--stream`` takes other rates and lengths than the
-usual ones. The last line is flat JSON, also kept in ``benchmarks/results/anomalies.json``. One process, one thread.
+``python -m benchmarks.anomalies [--quick] [--seed N] [--repeats N] [--scale X] [--no-peers] [--jobs N]
+[--stream RATE:DAYS:WARM:INCIDENTS]…``: every stream is made with several seeds; ``--scale`` shortens or lengthens what
+is judged of each; ``--stream`` takes other rates and lengths than the usual ones; ``--jobs`` streams at once, each in a
+process of one thread. The last line is flat JSON, also kept in ``benchmarks/results/anomalies.json``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import json
 import os
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +58,8 @@ FULL = (
     Plan(100.0, 1.0, 0.4, 16),
     Plan(1000.0, 0.05, 0.02, 3, daily=False),
 )
+REPEATS = 2
+SEEDS_APART = 100
 QUICK = (Plan(20.0, 0.25, 0.08, 5, daily=False), Plan(200.0, 0.03, 0.012, 2, daily=False))
 
 
@@ -141,15 +147,21 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--stream", action="append", default=[])
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
-    plans = [plan_of(text) for text in options.stream] or list(QUICK if options.quick else FULL)
+    shapes = [plan_of(text) for text in options.stream] or list(QUICK if options.quick else FULL)
+    plans, seeds = [], []
+    for repeat in range(options.repeats or (1 if options.quick or options.stream else REPEATS)):
+        for number, plan in enumerate(shapes):
+            judged = (plan.days - plan.warm) * options.scale
+            incidents = max(round(plan.incidents * options.scale), 1)
+            plans.append(plan._replace(days=plan.warm + judged, incidents=incidents))
+            seeds.append(options.seed + number + SEEDS_APART * repeat)
     outcomes = []
-    for number, plan in enumerate(plans):
-        judged = (plan.days - plan.warm) * options.scale
-        scaled = plan._replace(days=plan.warm + judged, incidents=max(round(plan.incidents * options.scale), 1))
-        outcome = run(scaled, options.seed + number, peers=not options.no_peers)
+    for plan, outcome in zip(plans, _run_all(plans, seeds, options.jobs, peers=not options.no_peers), strict=True):
         outcomes.append(outcome)
-        print(f"{plan.rate:g} orders/s, {plan.days:g} days: {outcome.attempts:,} attempts, {outcome.score.incidents} "
+        print(f"{plan.rate:g} orders/s, {plan.days:.3g} days: {outcome.attempts:,} attempts, {outcome.score.incidents} "
               f"incidents, {outcome.score.figures()}, {1e6 * outcome.cpu_s / outcome.attempts:.1f} us an attempt",
               flush=True)  # fmt: skip
     score = joined([outcome.score for outcome in outcomes])
@@ -164,6 +176,15 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(line + "\n")
     print(line)
+
+
+def _run_all(plans: list[Plan], seeds: list[int], jobs: int, *, peers: bool) -> Iterator[Outcome]:
+    """The outcome of every stream, in order; so many at once."""
+    if jobs == 1:
+        yield from (run(plan, seed, peers=peers) for plan, seed in zip(plans, seeds, strict=True))
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(partial(run, peers=peers), plans, seeds)
 
 
 def plan_of(text: str) -> Plan:
