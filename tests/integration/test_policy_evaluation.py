@@ -11,8 +11,13 @@ from typing import Any
 
 import pytest
 
+from cli.commands.policy import _show
 from messaging.contracts import RankedGateway, RecordedAttempt, RouteAdvised, RouteRequested
+from ml.experiments.intervals import Interval
 from ml.routing.evaluation.candidate import Candidate
+from ml.routing.evaluation.estimators import Refused
+from ml.routing.evaluation.evaluation import Evaluation
+from ml.routing.evaluation.money import CurrencyValue, ValueEstimates
 from ml.routing.worth import Fees
 from storage.attempts import AttemptChange, AttemptState, ReportEntry, record_changes
 from storage.database import Database
@@ -216,6 +221,47 @@ async def test_a_log_that_is_too_long_says_where_it_begins(database: Database) -
     assert part.oldest >= now - timedelta(seconds=1_500)
     assert part.reliability_problem is not None  # it served by then, and cannot be read
     assert (await judge(database, now, Candidate(policy="uniform"))).reliability_problem is None
+
+
+async def test_page_and_command_tell_what_is_not_looked_at(
+    operator: Web,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where the log was too long, where it begins; currencies beyond the first; and money of 1,000 payments."""
+    value = ValueEstimates(
+        decisions=2_000, effective=1_500.0, candidate=Interval(123.0, 121.0, 125.0),
+        observed=Interval(120.0, 119.0, 121.0), gain=Interval(3.0, -0.0001, 6.0),
+    )  # fmt: skip
+    evaluation = Evaluation(
+        result=Refused(why="too little", decisions=2_000, effective=9.0, unsupported=0.0), if_unknown=None, unknown=0,
+        taught=0, segments=[], money=[CurrencyValue(currency="EUR", result=value)], currencies_left_out=2,
+        first_choices={}, logged_choices={},
+    )  # fmt: skip
+    since, oldest = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 5, 14, 30, tzinfo=UTC)
+    judged = JudgedLog(
+        since=since, oldest=oldest, complete=False, left_out={}, evaluation=evaluation, margin_share=0.1
+    )  # fmt: skip
+
+    async def judge(*_: object) -> JudgedLog:
+        return judged
+
+    monkeypatch.setattr("web.evaluating.Evaluator.judge", judge)
+    page = await (await operator.get("/policies", params={"policy": "uniform"})).text()
+    begins = page.partition("the judged ones begin at")[2][:200]
+    assert "2026-03-05T14:30" in begins
+    assert "2 more currencies with fewer payments are left out" in page
+    assert "of 1,000 payments" in page
+    assert "EUR 1,230.00" in page
+    assert "EUR 1,200.00" in page
+    assert "EUR -0.00" not in page
+    monkeypatch.setenv("COLUMNS", "300")
+    _show(judged)
+    told = capsys.readouterr().out
+    assert "these are the newest, from 2026-03-05 14:30 UTC on" in told
+    assert "currencies left out, with fewer payments than these: 2" in told
+    assert "EUR 1,230.00 (EUR 1,210.00 to EUR 1,250.00)" in told
+    assert "EUR 1,200.00 (" in told
 
 
 async def test_too_few_decisions_are_no_answer(operator: Web) -> None:  # noqa: F811
