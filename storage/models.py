@@ -24,6 +24,9 @@ BODY_BYTES_MAX: Final = 15_000_000
 VERSIONS_KEPT: Final = 20
 """Versions of one kind kept beside the one in force; the oldest are deleted first."""
 
+TERMS_KEPT: Final = 50
+"""Times that one version served, the newest, for as often as promotions are taken back."""
+
 Status = Literal["candidate", "in_force", "retired"]
 Format = Literal["json", "npz", "skops"]
 """How the body is written. Never pickle: whoever can write to the store must not be able to run code in a worker."""
@@ -151,12 +154,18 @@ async def model_version(database: Database, kind: str, version: int) -> StoredMo
 
 
 async def model_that_served(database: Database, kind: str, at: datetime) -> StoredModel | None:
-    """Read the version of a kind that was in force then, with its body; None: none was, or it was deleted since.
+    """Read the version of a kind that was in force then, with its body.
+
+    None: none is known to have been. A version may have been deleted since, or have served before its terms were kept;
+    of one without any, only the last is known.
 
     Raises: StoreRefused: the body is not the one that was stored.
     """
-    until = [{"status": "in_force"}, {"status": "retired", "retired_at": {"$gt": at}}]
-    return await _read(database, {"kind": kind, "in_force_since": {"$lte": at}, "$or": until})
+    over = [{"until": None}, {"until": {"$gt": at}}]
+    told = {"served": {"$elemMatch": {"since": {"$lte": at}, "$or": over}}}
+    retired = [{"status": "in_force"}, {"status": "retired", "retired_at": {"$gt": at}}]
+    untold = {"served": {"$exists": False}, "in_force_since": {"$lte": at}, "$or": retired}
+    return await _read(database, {"kind": kind, "$or": [told, untold]})
 
 
 async def version_in_force(database: Database, kind: str) -> int | None:
@@ -193,15 +202,25 @@ async def _put_in_force(  # six things that a promotion consists of
     if wanted is None:
         raise StoreRefused(f"{kind!r} has no version {version}; `ipa train list` shows those that exist")
     if wanted["status"] != "in_force":
-        await models.update_many(
-            {"kind": kind, "status": "in_force"}, {"$set": {"status": "retired", "retired_at": now}}, session=session
-        )
+        in_force = models.find({"kind": kind, "status": "in_force"}, {"body": False}, session=session)
+        for before in await in_force.to_list():
+            ended = [term | {"until": term["until"] or now} for term in _terms(before)]
+            retirement = {"status": "retired", "retired_at": now, "served": ended}
+            await models.update_one({"_id": before["_id"]}, {"$set": retirement}, session=session)
         change = {"status": "in_force", "in_force_since": now, "retired_at": None, "reason": reason[:500]}
-        done = await models.update_one({"_id": wanted["_id"]}, {"$set": change}, session=session)
+        terms = [*_terms(wanted), {"since": now, "until": None}][-TERMS_KEPT:]
+        done = await models.update_one({"_id": wanted["_id"]}, {"$set": change | {"served": terms}}, session=session)
         if not done.matched_count:
             raise StoreConflict(f"version {version} of {kind!r} was deleted meanwhile")
         wanted |= change
     return _about(wanted)
+
+
+def _terms(document: Document) -> list[Document]:
+    """The times that a version served, oldest first; of one that was stored before they were kept, the last."""
+    since = document.get("in_force_since")
+    last = [] if since is None else [{"since": since, "until": document.get("retired_at")}]
+    return list(document.get("served", last))
 
 
 async def _drop_oldest(database: Database, kind: str) -> None:

@@ -14,7 +14,7 @@ from aiohttp import web
 from config.settings import StoreSettings
 from ml.routing.evaluation.candidate import Candidate, JudgedPolicy
 from ml.routing.worth import Fees
-from storage.read_models.judged_policy import Books, JudgedLog, judge_stored
+from storage.read_models.judged_policy import Books, JudgedLog, JudgedTime, judge_stored
 from web.beside import Beside, opened
 from web.keys import BESIDE, EVALUATOR, GATEWAYS, SETTINGS
 
@@ -64,9 +64,8 @@ def _judged(settings: StoreSettings, candidate: Candidate, books: Books, since: 
 
     async def work() -> JudgedLog:
         async with opened(settings) as database:
-            return await judge_stored(
-                database, candidate, books, since=since, until=until, taught=TAUGHT, limit=DECISIONS_MAX
-            )
+            time = JudgedTime(since=since, until=until, taught=TAUGHT)
+            return await judge_stored(database, candidate, books, time, limit=DECISIONS_MAX)
 
     return msgspec.msgpack.encode(asyncio.run(work()))
 

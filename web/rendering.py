@@ -129,11 +129,13 @@ def money(amount_minor: float | None, currency: str | None) -> str:
 
     >>> money(123456, "INR"), money(987654321, "INR"), money(500, "JPY"), money(None, "INR")
     ('INR 1,234.56', 'INR 9.88 M', 'JPY 500', '–')
+    >>> money(-0.2, "EUR")
+    'EUR 0.00'
     """
     if amount_minor is None:
         return "–"
     decimals = minor_digits(currency)
-    amount = amount_minor / 10**decimals
+    amount = round(amount_minor / 10**decimals, decimals) + 0.0  # no -0.0
     for size, letter in ((1e9, "G"), (1e6, "M")):
         if abs(amount) >= size:
             return f"{currency or ''} {amount / size:.2f} {letter}".strip()

@@ -43,15 +43,16 @@ def evaluate(file: Path, since: timedelta, taught: timedelta, as_json: bool) -> 
     from actors.router_wiring import gateway_terms
     from config.settings import load_settings
     from ml.routing.evaluation.estimators import Refused
-    from storage.read_models.judged_policy import Books, judge_stored
+    from storage.read_models.judged_policy import Books, JudgedTime, judge_stored
 
     candidate, settings = _read(file), load_settings()
     fees = {name: terms.fees for name, terms in gateway_terms(settings).items()}
     books = Books(fees=fees, margin_share=settings.routing.margin_share)
     now = datetime.now(UTC)
+    time = JudgedTime(since=now - since, until=now, taught=taught)
 
     async def work(database: Database, _: Settings) -> JudgedLog:
-        return await judge_stored(database, candidate, books, since=now - since, until=now, taught=taught)
+        return await judge_stored(database, candidate, books, time)
 
     found = with_store(work)
     if as_json:
@@ -92,13 +93,12 @@ def _show(judged: JudgedLog) -> None:
     found, result = judged.evaluation, judged.evaluation.result
     worth = f"{result.effective:,.0f} of the candidate's own"
     click.echo(f"{result.decisions:,} decisions with a known outcome, worth {worth}")
-    version = judged.reliability_version
-    model = "no reliability model" if version is None else f"reliability model {version}"
-    click.echo(f"  {model} served when this time began; the candidate is judged with the same")
+    click.echo(f"  {_model_of(judged)}")
     for why, count in judged.left_out.items():
         click.echo(f"  left out: {count:,} ({why})")
     if not judged.complete:
-        click.echo("  there were more decisions than are read, and these are the newest")
+        begin = "" if judged.oldest is None else f", from {judged.oldest:%Y-%m-%d %H:%M} UTC on"
+        click.echo(f"  there were more decisions than are read, and these are the newest{begin}")
     if found.refused:
         click.echo(f"  {found.refused:,} would have had no gateway, and are in none of the figures")
     if found.unknown:
@@ -122,19 +122,29 @@ def _show(judged: JudgedLog) -> None:
     click.echo(f"first choices of the candidate: {first}; as it was: {before}")
 
 
+def _model_of(judged: JudgedLog) -> str:
+    """Which reliability model the candidate had, or why it had none."""
+    if judged.reliability_problem is not None:
+        return (
+            "judged without a reliability model: the one that served when this time began cannot be read "
+            f"({judged.reliability_problem})"
+        )
+    if judged.reliability_version is None:
+        return "judged without a reliability model: no version is known to have served when this time began"
+    return f"judged with reliability model {judged.reliability_version}, which served when this time began"
+
+
 def _show_money(found: Evaluation, margin_share: float) -> None:
     from ml.routing.evaluation.estimators import Refused
     from web.rendering import money
 
-    def cell(interval: Interval, currency: str, payments: int = 1) -> str:
-        middle, low, high = (
-            money(payments * end, currency) for end in (interval.estimate, interval.low, interval.high)
-        )
+    def cell(interval: Interval, currency: str) -> str:
+        middle, low, high = (money(1_000 * end, currency) for end in (interval.estimate, interval.low, interval.high))
         return f"{middle} ({low} to {high})"
 
     table = Table(
-        "currency", "decisions", "effective", "candidate, a payment", "gain, 1,000 payments", "observed, a payment",
-        title=f"value: {margin_share:.1%} of what is paid, less fees",
+        "currency", "decisions", "effective", "candidate", "gain", "observed",
+        title=f"value of 1,000 payments: {margin_share:.1%} of what is paid, less fees",
     )  # fmt: skip
     for part in found.money:
         result = part.result
@@ -142,9 +152,14 @@ def _show_money(found: Evaluation, margin_share: float) -> None:
         if isinstance(result, Refused):
             table.add_row(*size, "no answer", "", "")
         else:
-            one, was = cell(result.candidate, part.currency), cell(result.observed, part.currency)
-            table.add_row(*size, one, cell(result.gain, part.currency, 1_000), was)
+            told = (result.candidate, result.gain, result.observed)
+            table.add_row(*size, *(cell(each, part.currency) for each in told))
     Console().print(table)
+    for part in found.money:
+        if isinstance(part.result, Refused):
+            click.echo(f"no answer in {part.currency}: {part.result.why}")
+    if found.currencies_left_out:
+        click.echo(f"currencies left out, with fewer payments than these: {found.currencies_left_out}")
 
 
 def _cells(result: Estimates | Refused) -> list[str]:

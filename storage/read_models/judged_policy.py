@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -14,8 +14,9 @@ from ml.routing.evaluation.money import Pricing
 from ml.routing.reliability import Reliability
 from ml.routing.worth import Fees
 from storage.database import Database
+from storage.errors import StoreRefused
 from storage.models import model_that_served
-from storage.read_models.logged_decisions import DECISIONS_MAX, read_decision_log
+from storage.read_models.logged_decisions import DECISIONS_MAX, DecisionLog, read_decision_log
 
 MODEL: Final = "reliability"
 
@@ -24,11 +25,15 @@ class JudgedLog(msgspec.Struct, frozen=True, kw_only=True):
     """What a candidate would have achieved, and what it was judged on.
 
     Attributes:
-        since: decisions from this moment on were judged.
+        since: decisions from this moment on were asked for.
+        oldest: when the oldest one that was judged was made, which may be long after ``since`` where the log is not
+            complete; None: none was.
         complete: False: there were more decisions than are looked at here, and these are the newest.
         left_out: how many decisions were not judged, by the reason.
-        reliability_version: of the model that the candidate had, which served at ``since``; None: none did.
-        margin_share: what money is counted with; None: it is not.
+        reliability_version: of the model that the candidate had, which served when the decisions began; None: it had
+            none, because none is known to have served then, or because of ``reliability_problem``.
+        reliability_problem: why the model that served cannot be read, in words; None: nothing is wrong.
+        margin_share: what money is counted with, and the candidate too; None: money is not counted.
         by_rule: decisions that the candidate's rules touched, by what they did.
     """
 
@@ -36,7 +41,9 @@ class JudgedLog(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
     left_out: dict[str, int]
     evaluation: Evaluation
+    oldest: datetime | None = None
     reliability_version: int | None = None
+    reliability_problem: str | None = None
     margin_share: float | None = None
     by_rule: dict[str, int] = {}
 
@@ -46,49 +53,95 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         fees: by gateway.
-        margin_share: of the amount that a success earns before fees, unless the candidate says another; None: money is
-            not counted.
+        margin_share: of the amount that a success earns before fees, unless the candidate says another, which then
+            goes by this one, as the router would have it; None: money is not counted.
     """
 
     fees: Mapping[str, Fees]
     margin_share: float | None = None
 
 
+class JudgedTime(msgspec.Struct, frozen=True, kw_only=True):
+    """Which decisions are judged.
+
+    Attributes:
+        since: the start.
+        until: the end; does not count itself.
+        taught: so long before ``since`` decisions only teach the candidate.
+    """
+
+    since: datetime
+    until: datetime
+    taught: timedelta = timedelta()
+
+
 async def judge_stored(
-    database: Database,
-    candidate: Candidate,
-    books: Books,
-    *,
-    since: datetime,
-    until: datetime,
-    taught: timedelta,
-    limit: int = DECISIONS_MAX,
+    database: Database, candidate: Candidate, books: Books, time: JudgedTime, *, limit: int = DECISIONS_MAX
 ) -> JudgedLog:
     """Judge a candidate on the decisions of a time.
+
+    It has the reliability model that served when they began, because a later one would know the outcomes.
 
     Args:
         database: where they are.
         candidate: what is judged.
         books: fees and margin.
-        since: the start; the candidate has the reliability model that served then, because a later one would know the
-            outcomes.
-        until: the end; does not count itself.
-        taught: so long before ``since`` decisions only teach the candidate.
+        time: of the decisions.
         limit: decisions read at most, the newest.
     Raises: CandidateRefused: there is no such policy or parameter, or a value does not fit.
     """
-    served = await model_that_served(database, MODEL, since)
-    model = Reliability.loaded(served.body, served.about.version) if served else None
-    policy = JudgedPolicy(candidate, fees=books.fees, reliability=model)
-    margin = policy.margin_share or books.margin_share
-    pricing = Pricing(margin_share=margin, fees=books.fees) if margin else None
-    log = await read_decision_log(database, since - taught, until, limit=limit)
+    log = await read_decision_log(database, time.since - time.taught, time.until, limit=limit)
+    had = await _model_at(database, _begin(log, time.since))
+    policy = JudgedPolicy(_as_run(candidate, books.margin_share), fees=books.fees, reliability=had.model)
+    margin = policy.margin_share
+    judge_from = time.since.timestamp()
+    oldest = next((each.at for each in log.decisions if each.at >= judge_from), None)
     return JudgedLog(
-        since=since,
+        since=time.since,
+        oldest=None if oldest is None else datetime.fromtimestamp(oldest, UTC),
         complete=log.complete,
         left_out=log.left_out,
-        evaluation=evaluate(log.decisions, policy, judge_from=since.timestamp(), pricing=pricing),
-        reliability_version=served.about.version if served else None,
+        evaluation=evaluate(
+            log.decisions,
+            policy,
+            judge_from=judge_from,
+            pricing=Pricing(margin_share=margin, fees=books.fees) if margin else None,
+        ),
+        reliability_version=had.version,
+        reliability_problem=had.problem,
         margin_share=margin,
         by_rule=dict(sorted(policy.by_rule.items())),
     )
+
+
+def _as_run(candidate: Candidate, margin_share: float | None) -> Candidate:
+    """The candidate as the router would run it: with the margin of the settings where it names none."""
+    if margin_share is None:
+        return candidate
+    return msgspec.structs.replace(candidate, parameters={"margin_share": margin_share} | candidate.parameters)
+
+
+def _begin(log: DecisionLog, since: datetime) -> datetime:
+    """When the judged decisions begin: later than asked for, where older ones were not read."""
+    if log.complete or not log.decisions:
+        return since
+    return max(since, datetime.fromtimestamp(log.decisions[0].at, UTC))
+
+
+class _Had(NamedTuple):
+    """The reliability model that a candidate is judged with, or why it has none though one served."""
+
+    model: Reliability | None = None
+    version: int | None = None
+    problem: str | None = None
+
+
+async def _model_at(database: Database, at: datetime) -> _Had:
+    """The model that served then; one that cannot be read is told, and stops nothing, as in a worker."""
+    try:
+        served = await model_that_served(database, MODEL, at)
+        if served is None:
+            return _Had()
+        return _Had(Reliability.loaded(served.body, served.about.version), served.about.version)
+    except (ValueError, StoreRefused) as error:
+        return _Had(problem=str(error))

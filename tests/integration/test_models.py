@@ -21,6 +21,7 @@ from storage.database import Database
 from storage.errors import StoreRefused, StoreUnavailable
 from storage.models import (
     BODY_BYTES_MAX,
+    TERMS_KEPT,
     VERSIONS_KEPT,
     StoredModel,
     TrainedModel,
@@ -231,3 +232,36 @@ async def test_what_served_at_a_time_is_found_again(database: Database) -> None:
         await promote(database, "toy", version.version, reason="so", now=NOW + timedelta(hours=hour))
     served = [await model_that_served(database, "toy", NOW + timedelta(hours=hour)) for hour in (0, 2, 4)]
     assert [each and each.about.version for each in served] == [None, 1, 2]
+
+
+async def served_at(database: Database, *hours: int) -> list[int | None]:
+    """The versions that served so many hours after NOW."""
+    found = [await model_that_served(database, "toy", NOW + timedelta(hours=hour)) for hour in hours]
+    return [None if each is None else each.about.version for each in found]
+
+
+async def test_what_served_is_known_after_a_roll_back_too(database: Database) -> None:
+    """A version that comes back has served twice; each time is found, and the one between."""
+    for hour in (1, 3):
+        version = await add_candidate(database, trained(), NOW)
+        await promote(database, "toy", version.version, reason="so", now=NOW + timedelta(hours=hour))
+    await roll_back(database, "toy", reason="worse", now=NOW + timedelta(hours=5))
+    assert await served_at(database, 0, 2, 4, 6) == [None, 1, 2, 1]
+    await roll_back(database, "toy", reason="no", now=NOW + timedelta(hours=7))
+    assert await served_at(database, 0, 2, 4, 6, 8) == [None, 1, 2, 1, 2]
+    for hour in range(8, 10 + 2 * TERMS_KEPT):
+        await roll_back(database, "toy", reason="no", now=NOW + timedelta(hours=hour))
+    stored = await database["models"].find_one({"_id": "toy:1"})
+    assert stored is not None
+    assert len(stored["served"]) == TERMS_KEPT
+
+
+async def test_what_served_before_terms_were_kept_is_known_as_far_as_it_was(database: Database) -> None:
+    """Versions without the list answer by their last time, and keep it when they come back or retire."""
+    for hour in (1, 3):
+        version = await add_candidate(database, trained(), NOW)
+        await promote(database, "toy", version.version, reason="so", now=NOW + timedelta(hours=hour))
+    await database["models"].update_many({}, {"$unset": {"served": True}})
+    assert await served_at(database, 0, 2, 4) == [None, 1, 2]
+    await roll_back(database, "toy", reason="worse", now=NOW + timedelta(hours=5))
+    assert await served_at(database, 0, 2, 4, 6) == [None, 1, 2, 1]

@@ -7,13 +7,23 @@ import json
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cli.commands.policy import _show
 from messaging.contracts import RankedGateway, RecordedAttempt, RouteAdvised, RouteRequested
+from ml.experiments.intervals import Interval
+from ml.routing.evaluation.candidate import Candidate
+from ml.routing.evaluation.estimators import Refused
+from ml.routing.evaluation.evaluation import Evaluation
+from ml.routing.evaluation.money import CurrencyValue, ValueEstimates
+from ml.routing.worth import Fees
 from storage.attempts import AttemptChange, AttemptState, ReportEntry, record_changes
 from storage.database import Database
 from storage.decisions import write_decisions
+from storage.models import TrainedModel, add_candidate, promote
+from storage.read_models.judged_policy import Books, JudgedLog, JudgedTime, judge_stored
 from storage.read_models.logged_decisions import read_decision_log
 from tests.integration.test_commands import ipa
 from tests.integration.test_web import Web, database_of, operator, stranger  # noqa: F401  fixtures
@@ -89,9 +99,9 @@ async def test_a_policy_is_judged_on_what_is_stored(
     assert found["result"]["gain"]["low"] > 0
     shown = ipa(amqp_url, "policy", "evaluate", str(file), **here)
     assert "left out: 26 (no attempt followed)" in shown.stdout
-    assert "no reliability model served" in shown.stdout
+    assert "no version is known to have served when this time began" in shown.stdout
     priced = ipa(amqp_url, "policy", "evaluate", str(file), IPA_ROUTING__MARGIN_SHARE="0.5", **here)
-    assert "value: 50.0% of what is paid, less fees" in priced.stdout
+    assert "value of 1,000 payments: 50.0% of what is paid, less fees" in priced.stdout
     rules = tmp_path / "rules.yaml"
     rules.write_text("rules:\n  - {name: to_alpha, order: [alpha]}\n", encoding="utf-8")
     ruled = ipa(amqp_url, "policy", "evaluate", str(rules), **here)
@@ -129,7 +139,7 @@ async def test_the_page_and_rest_say_the_same(operator: Web) -> None:  # noqa: F
     assert (inr["currency"], inr["result"]["gain"]["low"] > 0) == ("INR", True)
     page = await (await operator.get("/policies", params=asked | {"margin": "50 %"})).text()
     assert "In money" in page
-    assert "No reliability model served when this time began" in page
+    assert "No version of the reliability model is known to have served when this time began" in page
     assert (await operator.get("/policies", params=asked | {"margin": "much"})).status == 400
     unknown = await operator.get("/api/v1/policy-evaluation", params={"policy": "clever"})
     assert (unknown.status, unknown.content_type) == (400, "application/problem+json")
@@ -137,6 +147,121 @@ async def test_the_page_and_rest_say_the_same(operator: Web) -> None:  # noqa: F
         answer = await operator.get("/policies", params=wrong)
         assert answer.status == 400
         assert "known are" in await answer.text()
+
+
+async def judge(database: Database, now: datetime, candidate: Candidate, **changed: Any) -> JudgedLog:
+    """Judge a candidate on the last day, with fees of nobody and no margin unless ``books`` says another."""
+    time = JudgedTime(since=now - timedelta(days=1), until=now + timedelta(days=1))
+    books = changed.pop("books", Books(fees={}))
+    return await judge_stored(database, candidate, books, time, **changed)
+
+
+async def test_a_candidate_goes_by_the_margin_of_the_settings(database: Database) -> None:
+    """As in the router: one that names no margin has that of the settings, and minds the fees; its own comes first."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    await fill(database, now)
+    fees = {"alpha": Fees(bps_success=400)}
+    by_success = await judge(database, now, Candidate(), books=Books(fees=fees))
+    by_value = await judge(database, now, Candidate(), books=Books(fees=fees, margin_share=0.05))
+    own = Candidate(parameters={"margin_share": 1.0})
+    by_its_own = await judge(database, now, own, books=Books(fees=fees, margin_share=0.05))
+    assert [each.margin_share for each in (by_success, by_value, by_its_own)] == [None, 0.05, 1.0]
+    firsts = [each.evaluation.first_choices["alpha"] for each in (by_success, by_value, by_its_own)]
+    assert (firsts[0] > 0.5, firsts[1] < 0.5, firsts[2] > 0.5) == (True, True, True), firsts
+
+
+@pytest.mark.parametrize(("body", "stored", "problem"), [
+    (b"{}", b"{}", "no stored reliability model"), (b"{}", b"{ }", "checksum"),
+])  # fmt: skip
+async def test_a_model_that_cannot_be_read_stops_nothing(
+    operator: Web,  # noqa: F811
+    amqp_url: str, mongo_url: str, tmp_path: Path, body: bytes, stored: bytes, problem: str,
+) -> None:  # fmt: skip
+    """The candidate is judged without it; the answer, the page and the command say so."""
+    database, now = database_of(operator), datetime.now(UTC).replace(microsecond=0)
+    await fill(database, now)
+    long_ago = now - timedelta(days=40)
+    model = TrainedModel(kind="reliability", body=body, format="json", window_from=long_ago, window_to=long_ago,
+                         metrics={}, better=True)  # fmt: skip
+    await add_candidate(database, model, long_ago)
+    await promote(database, "reliability", 1, reason="so", now=long_ago)
+    await database["models"].update_one({"_id": "reliability:1"}, {"$set": {"body": stored}})
+    found = await judge(database, now, Candidate(policy="uniform"))
+    assert found.reliability_version is None
+    assert problem in (found.reliability_problem or "")
+    asked = {"policy": "fixed_order", "order": "alpha", "days": "1"}
+    page = await operator.get("/policies", params=asked)
+    assert page.status == 200
+    text = await page.text()
+    assert "cannot be read" in text
+    assert problem in text
+    file = tmp_path / "candidate.yaml"
+    file.write_text("policy: uniform\n", encoding="utf-8")
+    here = {"IPA_MONGO_URL": mongo_url, "IPA_STORE__DATABASE": database.name}
+    shown = ipa(amqp_url, "policy", "evaluate", str(file), **here)
+    assert shown.returncode == 0, shown.stderr
+    assert "cannot be read" in shown.stdout
+    assert problem in shown.stdout
+
+
+async def test_a_log_that_is_too_long_says_where_it_begins(database: Database) -> None:
+    """Where not all decisions are read, the oldest judged one is told, and the model is the one that served then."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    await fill(database, now)
+    whole = await judge(database, now, Candidate(policy="uniform"))
+    assert whole.complete
+    assert whole.oldest == now - timedelta(seconds=DECISIONS)
+    late = TrainedModel(kind="reliability", body=b"{}", format="json", window_from=now, window_to=now,
+                        metrics={}, better=True)  # fmt: skip
+    await add_candidate(database, late, now)
+    await promote(database, "reliability", 1, reason="so", now=now - timedelta(seconds=2_000))
+    part = await judge(database, now, Candidate(policy="uniform"), limit=1_500)
+    assert not part.complete
+    assert part.oldest is not None
+    assert part.oldest >= now - timedelta(seconds=1_500)
+    assert part.reliability_problem is not None  # it served by then, and cannot be read
+    assert (await judge(database, now, Candidate(policy="uniform"))).reliability_problem is None
+
+
+async def test_page_and_command_tell_what_is_not_looked_at(
+    operator: Web,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where the log was too long, where it begins; currencies beyond the first; and money of 1,000 payments."""
+    value = ValueEstimates(
+        decisions=2_000, effective=1_500.0, candidate=Interval(123.0, 121.0, 125.0),
+        observed=Interval(120.0, 119.0, 121.0), gain=Interval(3.0, -0.0001, 6.0),
+    )  # fmt: skip
+    evaluation = Evaluation(
+        result=Refused(why="too little", decisions=2_000, effective=9.0, unsupported=0.0), if_unknown=None, unknown=0,
+        taught=0, segments=[], money=[CurrencyValue(currency="EUR", result=value)], currencies_left_out=2,
+        first_choices={}, logged_choices={},
+    )  # fmt: skip
+    since, oldest = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 5, 14, 30, tzinfo=UTC)
+    judged = JudgedLog(
+        since=since, oldest=oldest, complete=False, left_out={}, evaluation=evaluation, margin_share=0.1
+    )  # fmt: skip
+
+    async def judge(*_: object) -> JudgedLog:
+        return judged
+
+    monkeypatch.setattr("web.evaluating.Evaluator.judge", judge)
+    page = await (await operator.get("/policies", params={"policy": "uniform"})).text()
+    begins = page.partition("the judged ones begin at")[2][:200]
+    assert "2026-03-05T14:30" in begins
+    assert "2 more currencies with fewer payments are left out" in page
+    assert "of 1,000 payments" in page
+    assert "EUR 1,230.00" in page
+    assert "EUR 1,200.00" in page
+    assert "EUR -0.00" not in page
+    monkeypatch.setenv("COLUMNS", "300")
+    _show(judged)
+    told = capsys.readouterr().out
+    assert "these are the newest, from 2026-03-05 14:30 UTC on" in told
+    assert "currencies left out, with fewer payments than these: 2" in told
+    assert "EUR 1,230.00 (EUR 1,210.00 to EUR 1,250.00)" in told
+    assert "EUR 1,200.00 (" in told
 
 
 async def test_too_few_decisions_are_no_answer(operator: Web) -> None:  # noqa: F811

@@ -19,7 +19,8 @@ BUSY = "Another policy is being judged; that takes some seconds. Ask again then.
 class PolicyParams(Params, frozen=True, kw_only=True):
     """Which policy, over how many days, and for ``fixed_order`` which gateways in which order.
 
-    ``margin_share``: money is counted with it instead of ``routing.margin_share``, and ``adaptive`` ranks by value.
+    ``margin_share``: counts instead of ``routing.margin_share``. With either, money is counted, and ``adaptive`` ranks
+    by value.
     """
 
     policy: Annotated[str, Meta(min_length=1, max_length=40)]

@@ -51,6 +51,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         refused: decisions for which the candidate's rules left no gateway; they are in none of the figures, neither as
             they were nor as they would have been, so what refusing costs has to be judged by people.
         money: value of a payment by currency, where it is counted.
+        currencies_left_out: how many others there were, with fewer payments; they are not told of.
         first_choices: share of payments that the candidate would have put first at each gateway.
         logged_choices: the same, as it was.
     """
@@ -62,6 +63,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
     segments: list[SegmentEvaluation]
     money: list[CurrencyValue] = []
+    currencies_left_out: int = 0
     first_choices: dict[str, float]
     logged_choices: dict[str, float]
 
@@ -150,6 +152,7 @@ class _Log:
             refused=refused,
             segments=list(self._segments(data, known)),
             money=[] if self._valued is None else self._valued.by_currency(),
+            currencies_left_out=0 if self._valued is None else self._valued.left_out,
             first_choices=_shares(self._candidate, len(rows)),
             logged_choices=_shares(self._logged, len(rows)),
         )

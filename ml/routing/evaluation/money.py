@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +17,13 @@ from ml.routing.worth import FREE, Fees, Worth, worth_of
 
 CURRENCIES_MAX: Final = 5
 """Currencies that are looked at, the most frequent ones."""
+
+
+EVEN_MIN: Final = 75.0
+"""Below so many payments of one size there is no answer: a few large ones carry the mean, and the next would change it.
+
+Of 1,500 logs of 6,000 payments with lognormal amounts, a fifth of them at the candidate's gateway, all are answered at
+sigma 1.0 (6 % of the intervals miss), 92 % at 1.5 (8 %), 2 % at 2.0, where without this 15 % would miss."""
 
 
 class Pricing(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +72,7 @@ class Valued:
 
     def __init__(self, pricing: Pricing) -> None:
         self._pricing = pricing
-        self._rows: list[tuple[float, float, float, float]] = []
+        self._rows: list[tuple[float, float, float, float, float, float]] = []
         self._currencies: list[str] = []
 
     def add(self, decision: LoggedDecision, weight: float, unsupported: float) -> None:
@@ -80,29 +87,61 @@ class Valued:
             return
         every = [self._pricing.worth(decision, name) for name in decision.eligible]
         used = self._pricing.worth(decision, decision.gateway)
-        swing = max(each.won for each in every) - min(each.lost for each in every)
-        self._rows.append((weight, used.at(float(decision.succeeded)), unsupported, unsupported * swing))
+        most, least = max(each.won for each in every), min(each.lost for each in every)
+        value, amount = used.at(float(decision.succeeded)), float(decision.context.amount_minor)
+        self._rows.append((weight, value, unsupported, most, least, amount))
         self._currencies.append(decision.context.currency or "")
 
     def by_currency(self) -> list[CurrencyValue]:
         """What payments of the most frequent currencies were worth, and would have been."""
-        rows, names = np.array(self._rows).reshape(-1, 4), np.array(self._currencies, dtype=str)
+        rows, names = np.array(self._rows).reshape(-1, 6), np.array(self._currencies, dtype=str)
         return [
-            CurrencyValue(currency=name, result=_estimate(*rows[names == name].T))
+            CurrencyValue(currency=name, result=_estimate(_Payments(*rows[names == name].T)))
             for name, _ in Counter(self._currencies).most_common(CURRENCIES_MAX)
         ]
 
+    @property
+    def left_out(self) -> int:
+        """Currencies beyond those, about which nothing is said."""
+        return max(0, len(set(self._currencies)) - CURRENCIES_MAX)
 
-def _estimate(
-    weights: np.ndarray, values: np.ndarray, unsupported: np.ndarray, hidden: np.ndarray
-) -> ValueEstimates | Refused:
-    """``hidden``: what each decision may be off by, because part of the candidate's choice could not be made."""
-    refused = why_not(weights, unsupported)
+
+class _Payments(NamedTuple):
+    """The payments of one currency, as arrays of one length.
+
+    Attributes:
+        weights: candidate's probability of the gateway that was used, divided by its propensity.
+        values: what there was.
+        unsupported: the candidate's probability of gateways whose propensity was 0.
+        most: what the payment would have been worth at best.
+        least: and at worst.
+        amounts: what was to be paid.
+    """
+
+    weights: np.ndarray
+    values: np.ndarray
+    unsupported: np.ndarray
+    most: np.ndarray
+    least: np.ndarray
+    amounts: np.ndarray
+
+    def hidden(self, value: float) -> float:
+        """How far a self-normalised mean may be off, because part of what the candidate chose could not be done.
+
+        It stands for that part too, which was worth anything between the least and the most.
+        """
+        off = np.maximum(np.abs(self.most - value), np.abs(self.least - value))
+        return float((self.unsupported * off).mean())
+
+
+def _estimate(paid: _Payments) -> ValueEstimates | Refused:
+    weights, values = paid.weights, paid.values
+    refused = why_not(weights, paid.unsupported) or _too_uneven(paid)
     if refused is not None:
         return refused
-    quantile, reach = float(norm.ppf(1 - CONFIDENCE_ALPHA / 2)), float(hidden.mean())
+    quantile = float(norm.ppf(1 - CONFIDENCE_ALPHA / 2))
     value, pull = self_normalised(weights, values)
-    observed = float(values.mean())
+    observed, reach = float(values.mean()), paid.hidden(value)
     gain = normal_interval(pull - (values - observed), quantile, centre=value - observed)
     return ValueEstimates(
         decisions=len(values),
@@ -110,6 +149,28 @@ def _estimate(
         candidate=_wider(normal_interval(pull, quantile, centre=value), reach),
         observed=normal_interval(values, quantile),
         gain=_wider(gain, reach),
+    )
+
+
+def _too_uneven(paid: _Payments) -> Refused | None:
+    """Say that amounts differ too much for an interval to hold; None: they do not.
+
+    Both what went the candidate's way counts and all there was: where by chance no large payment went that way, the
+    first would look even, and would be the farthest off.
+    """
+    effective = effective_size(paid.weights)
+    even = min(
+        effective_size(paid.weights * paid.amounts),
+        effective_size(paid.amounts) * effective / len(paid.amounts),
+    )
+    if even >= EVEN_MIN:
+        return None
+    why = (
+        f"a few large payments carry the value: amounts differ so much that they say as much as {even:,.0f} payments "
+        f"of one size, at least {EVEN_MIN:,.0f} are needed; look further back"
+    )
+    return Refused(
+        why=why, decisions=len(paid.amounts), effective=effective, unsupported=float(paid.unsupported.mean())
     )
 
 

@@ -65,6 +65,7 @@ def test_numbers_that_are_not_known_are_a_dash() -> None:
 
 def test_money_follows_the_currency() -> None:
     """Minor units are hundredths, except where ISO 4217 says otherwise."""
+    assert [money(amount, "EUR") for amount in (-0.2, -0.6, 0.2)] == ["EUR 0.00", "EUR -0.01", "EUR 0.00"]
     amounts = [money(12_345, currency) for currency in ("INR", "JPY", "KWD")]
     assert amounts == ["INR 123.45", "JPY 12,345", "KWD 12.345"]
 

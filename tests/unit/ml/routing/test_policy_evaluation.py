@@ -252,6 +252,60 @@ def test_intervals_of_money_hold_the_truth_though_amounts_are_uneven() -> None:
     assert (misses / rounds > 0.02).all(), misses
 
 
+def test_intervals_of_money_hold_what_tiny_unsupported_payments_hide() -> None:
+    """Where only payments of 100 among such of 100,000 could not go the candidate's way, its value is still held."""
+    pricing, rate, tiny_share = Pricing(margin_share=0.05, fees={}), 0.99, 0.007
+    large, tiny = (RoutingContext(method="card", currency="INR", amount_minor=amount) for amount in (100_000, 100))
+    worth = rate * 0.05 * (100_000 * (1 - tiny_share) + 100 * tiny_share)  # everywhere, so the gain is 0
+    rounds, misses = 20, np.zeros(2)
+    for seed in range(rounds):
+        rng, valued = np.random.default_rng([seed, 15]), Valued(pricing)
+        draws = rng.random((10_000, 3)) < (tiny_share, 0.5, rate)
+        for number, (is_tiny, there, succeeded) in enumerate(draws.tolist()):
+            context = tiny if is_tiny else large
+            decision = logged(number, "bravo" if is_tiny else "alpha", context=context, succeeded=succeeded)
+            valued.add(decision, 2.0 * there * (not is_tiny), float(is_tiny))
+        (found,) = valued.by_currency()
+        assert isinstance(found.result, ValueEstimates)
+        for place, (interval, target) in enumerate(((found.result.candidate, worth), (found.result.gain, 0.0))):
+            misses[place] += not interval.low <= target <= interval.high
+    assert (misses <= 0.1 * rounds).all(), misses
+
+
+def lognormal_log(seed: int, sigma: float) -> ValueEstimates | Refused:
+    """6,000 payments of lognormal amounts, a fifth of them at the candidate's gateway; nine in ten succeed."""
+    rng, valued = np.random.default_rng([seed, 16]), Valued(Pricing(margin_share=0.05, fees={}))
+    draws = zip(rng.lognormal(9, sigma, 6_000), rng.random(6_000) < 0.2, rng.random(6_000) < 0.9, strict=True)
+    for number, (amount, there, succeeded) in enumerate(draws):
+        context = RoutingContext(method="card", currency="INR", amount_minor=int(amount) + 1)
+        valued.add(logged(number, context=context, succeeded=bool(succeeded)), 5.0 * there, 0.0)
+    return valued.by_currency()[0].result
+
+
+def test_amounts_that_differ_too_much_have_no_value() -> None:
+    """Sigma 2.0, where too many intervals would miss, is refused in nearly every log; 1.5 is answered, and holds."""
+    rounds, mean = 60, 0.9 * 0.05 * float(np.exp(9 + 1.5**2 / 2))
+    wild = [lognormal_log(seed, 2.0) for seed in range(rounds)]
+    refused = [each for each in wild if isinstance(each, Refused)]
+    assert len(refused) > 0.9 * rounds
+    assert "a few large payments carry the value" in refused[0].why
+    uneven = [lognormal_log(seed, 1.5) for seed in range(rounds)]
+    answered = [each.candidate for each in uneven if isinstance(each, ValueEstimates)]
+    assert len(answered) > 0.8 * rounds
+    assert sum(not each.low <= mean <= each.high for each in answered) <= 0.15 * len(answered)
+
+
+def test_currencies_beyond_the_most_frequent_are_counted() -> None:
+    """Five are told of, and how many others there were."""
+    valued = Valued(Pricing(margin_share=0.05, fees={}))
+    for number, currency in enumerate(("INR", "EUR", "USD", "GBP", "JPY", "CHF", "SEK")):
+        for _ in range(9 - number):
+            context = RoutingContext(method="card", currency=currency, amount_minor=100)
+            valued.add(logged(number, context=context), 1.0, 0.0)
+    assert [each.currency for each in valued.by_currency()] == ["INR", "EUR", "USD", "GBP", "JPY"]
+    assert valued.left_out == 2
+
+
 def test_a_candidate_by_value_minds_the_fees() -> None:
     """With a margin among its parameters the adaptive policy prefers what earns more, not what succeeds more."""
     context = RoutingContext(method="card", issuer="harbour_bank", currency="INR", amount_minor=10_000)
