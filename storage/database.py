@@ -35,6 +35,9 @@ CONSUMED_KEEP_DAYS: Final = 7
 AUDIT_KEEP_DAYS: Final = 1_830
 """Five years: as long as the books of a payment business are usually asked for."""
 
+BY_CUSTOMER: Final = [("customer_stretch", ASCENDING), ("customer_id", ASCENDING)]
+"""Finds a customer's attempts, and those of known customers that lack their stretch."""
+
 OUTBOX_KEEP_DAYS: Final = 1
 """Published batches are kept so long, so that a restarted worker knows what its sums already hold."""
 
@@ -50,7 +53,7 @@ def indexes(settings: StoreSettings) -> dict[str, list[IndexModel]]:
             IndexModel([("attempted_at", DESCENDING), ("_id", DESCENDING)]),
             IndexModel([("order_id", ASCENDING)]),
             IndexModel([("status", ASCENDING), ("attempted_at", DESCENDING), ("_id", DESCENDING)]),
-            IndexModel([("customer_stretch", ASCENDING), ("customer_id", ASCENDING)], sparse=True),
+            IndexModel(BY_CUSTOMER, sparse=True),
         ],
         "attempt_rollups": [
             IndexModel([(KEPT_SINCE, ASCENDING)], expireAfterSeconds=rollups_s),

@@ -11,9 +11,10 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, Literal
 
 import msgspec
+from bson import MaxKey, MinKey
 from pymongo import ReplaceOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
@@ -21,7 +22,7 @@ from config.settings import StoreSettings
 from messaging.contracts import FailureClassified, RecordedAttempt
 from storage.attempts import STRETCH, attempt_state
 from storage.compaction import LEVELS, start_of
-from storage.database import Database, Document
+from storage.database import BY_CUSTOMER, Database, Document
 from storage.errors import StoreConflict, StoreRefused, translated
 from storage.failures import failure_document, failure_of
 from storage.rollups import SLOTS, Sums, write_sums
@@ -32,6 +33,13 @@ ATTEMPTS_MAX: Final = 1_000_000
 
 TRIES_MAX: Final = 50
 BY_CUSTOMER_BEFORE: Final = "customer_id_1_attempted_at_-1"
+REST_MAX: Final = 100_000
+"""Attempts outside the periods that one call looks after: a quarter of a minute on two cores."""
+
+REST_AT_ONCE: Final = 5_000
+STRETCH_STORED: Final = {
+    "$toInt": {"$floor": {"$divide": [{"$toLong": "$attempted_at"}, STRETCH // timedelta(milliseconds=1)]}}
+}
 REBUILT_SLOT: Final = SLOTS
 """Sums that were rebuilt lie in a slot of their own, which no worker adds to."""
 
@@ -44,6 +52,16 @@ class Progress(msgspec.Struct, frozen=True):
     start: datetime
     end: datetime
     attempts: int
+
+
+class CustomersRest(msgspec.Struct, frozen=True):
+    """``left``: attempts that their customers do not find yet, at most as many as one call looks after.
+
+    ``index_before``: what became of the index that found them before there were stretches; None: it was not there.
+    """
+
+    left: int
+    index_before: Literal["dropped", "kept"] | None
 
 
 def periods(
@@ -130,20 +148,49 @@ async def rebuild_failures(
 async def rebuild_customers(database: Database, spans: Sequence[tuple[datetime, datetime]]) -> AsyncIterator[Progress]:
     """Note of each attempt of a known customer in which stretch of time it began, so that its customer finds it.
 
-    Attempts that were stored before there were stretches lack that. Once none is left that does, the index that found
-    them until then, and was written all over for new ones, is dropped.
+    Attempts that were stored before there were stretches lack that. ``finish_customers`` does those outside periods.
     """
-    attempts, length_ms = database["attempts"], STRETCH // timedelta(milliseconds=1)
-    stretch = {"$toInt": {"$floor": {"$divide": [{"$toLong": "$attempted_at"}, length_ms]}}}
     for start, end in spans:
         query = {"attempted_at": {"$gte": start, "$lt": end}, "customer_id": {"$exists": True}}
         with translated():
-            done = await attempts.update_many(query, [{"$set": {"customer_stretch": stretch}}])
+            done = await database["attempts"].update_many(query, [{"$set": {"customer_stretch": STRETCH_STORED}}])
         yield Progress(start, end, done.matched_count)
+
+
+async def finish_customers(database: Database, *, rest_max: int = REST_MAX) -> CustomersRest:
+    """Do the same for attempts that no period can hold: stamped ahead of now, or older than attempts are kept.
+
+    Once none is left, the index that found them before, and was written all over for new ones, is dropped.
+    """
+    attempts = database["attempts"]
     with translated():
-        left = await attempts.find_one({"customer_id": {"$exists": True}, "customer_stretch": None}, {"_id": True})
-        if left is None and BY_CUSTOMER_BEFORE in await attempts.index_information():
-            await attempts.drop_index(BY_CUSTOMER_BEFORE)
+        await attempts.create_index(BY_CUSTOMER, sparse=True)  # there already if a worker of this version ever started
+    rest = await _without_stretch(database, rest_max)
+    for start in range(0, len(rest), REST_AT_ONCE):
+        some = {"_id": {"$in": rest[start : start + REST_AT_ONCE]}}
+        with translated():
+            await attempts.update_many(some, [{"$set": {"customer_stretch": STRETCH_STORED}}])
+    left = len(await _without_stretch(database, rest_max))
+    with translated():
+        if BY_CUSTOMER_BEFORE not in await attempts.index_information():
+            return CustomersRest(left, None)
+        if left:
+            return CustomersRest(left, "kept")
+        await attempts.drop_index(BY_CUSTOMER_BEFORE)
+    return CustomersRest(0, "dropped")
+
+
+async def _without_stretch(database: Database, limit: int) -> list[str]:
+    """Ids of attempts whose customer is known, but not their stretch.
+
+    They lie first in the index by customer. MongoDB asks a sparse index for what is not there only within bounds that
+    are named; without these it reads every attempt.
+    """
+    first: list[tuple[str, Any]] = [("customer_stretch", None), ("customer_id", MinKey())]
+    last: list[tuple[str, Any]] = [("customer_stretch", None), ("customer_id", MaxKey())]
+    with translated():
+        cursor = database["attempts"].find({}, {"_id": True}).hint(BY_CUSTOMER).min(first).max(last)
+        return [document["_id"] async for document in cursor.limit(limit)]
 
 
 async def read_attempts(database: Database, start: datetime, end: datetime) -> list[RecordedAttempt]:

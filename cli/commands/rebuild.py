@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from messaging.contracts import FailureClassified, RecordedAttempt
     from storage.database import Database
+    from storage.rebuild import CustomersRest
     from storage.rebuild import Progress as Period
 
 Rebuild = Callable[["Database", "Settings", Sequence[tuple[datetime, datetime]], datetime], AsyncIterator["Period"]]
@@ -105,15 +106,34 @@ def anomalies(last: timedelta | None, since: datetime | None, until: datetime | 
 @_range
 def customers(last: timedelta | None, since: datetime | None, until: datetime | None) -> None:
     """By which an attempt is found by its customer; once, after an upgrade, for attempts stored before it."""
+    told: list[str] = []
 
     def work(
         database: Database, _: Settings, spans: Sequence[tuple[datetime, datetime]], now: datetime
     ) -> AsyncIterator[Period]:
-        from storage.rebuild import rebuild_customers
+        from storage.rebuild import finish_customers, rebuild_customers
 
-        return rebuild_customers(database, spans)
+        async def periods() -> AsyncIterator[Period]:
+            async for period in rebuild_customers(database, spans):
+                yield period
+            told.extend(rest_told(await finish_customers(database)))
+
+        return periods()
 
     asyncio.run(_run("customers", work, last, since, until))
+    for line in told:
+        click.echo(line)
+
+
+def rest_told(rest: CustomersRest) -> list[str]:
+    """What is still to do, and what became of the index of an earlier version."""
+    from storage.rebuild import REST_MAX
+
+    if rest.left:
+        many = f"{rest.left} or more" if rest.left >= REST_MAX else str(rest.left)
+        index = " the old index stays;" if rest.index_before == "kept" else ""
+        return [f"{many} attempts still lack it;{index} run it again"]
+    return ["no attempt lacks it any more; the old index was dropped"] if rest.index_before == "dropped" else []
 
 
 async def _run(

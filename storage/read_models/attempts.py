@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, get_args
 
 import msgspec
@@ -16,7 +16,7 @@ from messaging.contracts import (
     PreviousFailure,
     RankedGateway,
 )
-from storage.attempts import stretches
+from storage.attempts import EARLIEST, LATEST, stretches
 from storage.database import Database
 from storage.errors import translated
 from storage.read_models.anomalies import read_covering
@@ -27,7 +27,6 @@ LATEST_MAX: Final = 50
 OF_ORDER_MAX: Final = 50
 HISTORY_MAX: Final = 200
 ID_LENGTH_MAX: Final = 80
-AHEAD_MAX: Final = timedelta(days=1)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,7 +177,7 @@ async def read_latest(
     """
     query = wanted.query()
     if wanted.customer_id is not None and wanted.order_id is None:
-        query["customer_stretch"] = {"$in": await _stretches(database, wanted)}
+        query["customer_stretch"] = stretches(wanted.since or EARLIEST, wanted.until or LATEST)
     if before is not None:
         at, attempt_id = before
         follows = {"$or": [{"attempted_at": {"$lt": at}}, {"attempted_at": at, "_id": {"$lt": attempt_id}}]}
@@ -188,17 +187,6 @@ async def read_latest(
         cursor = cursor.sort([("attempted_at", -1), ("_id", -1)]).limit(limit)
         documents = await cursor.max_time_ms(QUERY_MS_MAX).to_list()
     return [read_as(document, StoredAttempt, "attempts") for document in documents]
-
-
-async def _stretches(database: Database, wanted: AttemptFilter) -> list[int]:
-    """Those that attempts of the wanted time can lie in; a clock of a checkout may be a day ahead."""
-    with translated():
-        oldest = await database["attempts"].find_one({}, {"attempted_at": True}, sort=[("attempted_at", 1)])
-    if oldest is None:
-        return []
-    latest = datetime.now(UTC) + AHEAD_MAX
-    since = max(wanted.since or oldest["attempted_at"], oldest["attempted_at"])
-    return stretches(since, min(wanted.until or latest, latest))
 
 
 async def find_ids(database: Database, text: str) -> list[StoredAttempt]:

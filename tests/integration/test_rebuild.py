@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from actors.pulse import utc_now
+from cli.commands.rebuild import rest_told
 from config.settings import Settings, StoreSettings
 from messaging.contracts import AttemptReported
 from storage.compaction import KINDS, LEVELS, compact, flat_sums, start_of
-from storage.database import Database, close, connect, declare
+from storage.database import BY_CUSTOMER, Database, close, connect, declare
 from storage.read_models.attempts import AttemptFilter, read_latest
-from storage.rebuild import BY_CUSTOMER_BEFORE, periods, rebuild_rollups
+from storage.rebuild import BY_CUSTOMER_BEFORE, REST_MAX, CustomersRest, finish_customers, periods, rebuild_rollups
 from tests.conftest import eventually
 from tests.factories import report
 from tests.integration.line import head_of_line, running, say
@@ -144,14 +145,19 @@ async def test_the_command_rebuilds_sums_and_verdicts(settings: Settings) -> Non
 
 
 async def test_attempts_of_an_earlier_version_are_found_by_their_customer_again(settings: Settings) -> None:
-    """New attempts are found at once; `ipa rebuild customers` adds what old ones lack, and drops the index of then."""
+    """New attempts are found at once; `ipa rebuild customers` adds what old ones lack, and drops the index of then.
+
+    One stamped minutes ahead, and one older than any range may be, lie outside each range, and are found again too.
+    """
     database = await connect(settings.store)
     await declare(database, settings.store)
     now = utc_now()
     reports = [at(now - timedelta(hours=5 * number), number, customer_id="cus_7") for number in range(8)]
     async with running(settings, "ingestor"), head_of_line(settings) as channel:
-        await say(channel, [*reports, at(now, 8, customer_id="cus_8"), at(now, 9)])
-        await eventually(lambda: count(database, "attempts", 10), within_s=30)
+        ahead = at(now + timedelta(minutes=8), 10, customer_id="cus_8")
+        ancient = at(datetime(1970, 1, 1, tzinfo=UTC), 11, customer_id="cus_8")
+        await say(channel, [*reports, at(now, 8, customer_id="cus_8"), at(now, 9), ahead, ancient])
+        await eventually(lambda: count(database, "attempts", 12), within_s=30)
     wanted = AttemptFilter(customer_id="cus_7")
     newest_first = [f"att_{number}" for number in range(8)]
     assert [one.attempt_id for one in await read_latest(database, wanted)] == newest_first
@@ -164,13 +170,28 @@ async def test_attempts_of_an_earlier_version_are_found_by_their_customer_again(
     await database["attempts"].create_index([("customer_id", 1), ("attempted_at", -1)], sparse=True)
     assert await read_latest(database, wanted) == []
     store = {"IPA_MONGO_URL": settings.store.url, "IPA_STORE__DATABASE": settings.store.database}
-    for last, indexed in (("8h", True), ("2d", False)):
+    await database["attempts"].drop_index(BY_CUSTOMER)  # as before any worker of this version started
+    assert await finish_customers(database, rest_max=3) == CustomersRest(left=3, index_before="kept")
+    assert BY_CUSTOMER_BEFORE in await database["attempts"].index_information()
+    told = ["no attempt lacks it any more; the old index was dropped"]
+    for last in ("2d", "8h"):
         done = ipa(settings.broker.url, "rebuild", "customers", "--last", last, **store)
         assert done.returncode == 0, done.stderr
-        assert (BY_CUSTOMER_BEFORE in await database["attempts"].index_information()) == indexed
-    assert "customers of 9 attempts rebuilt" in done.stdout
-    assert [one async for one in database["attempts"].find().sort("_id", 1)] == stored
+        assert done.stdout.splitlines()[1:] == told
+        assert BY_CUSTOMER_BEFORE not in await database["attempts"].index_information()
+        assert [one async for one in database["attempts"].find().sort("_id", 1)] == stored
+        told = []
     await close(database)
+
+
+def test_what_is_left_without_its_customer_is_told() -> None:
+    """How many attempts still lack it, and that the old index stays for them if it is there."""
+    assert rest_told(CustomersRest(left=12, index_before="kept")) == [
+        "12 attempts still lack it; the old index stays; run it again"
+    ]
+    assert rest_told(CustomersRest(left=REST_MAX, index_before=None)) == [
+        f"{REST_MAX} or more attempts still lack it; run it again"
+    ]
 
 
 def test_a_range_is_cut_as_its_sums_are_coarse(settings: Settings) -> None:
