@@ -56,7 +56,7 @@ def mongodb() -> Iterator[PrivateMongoDB]:
         _start(node)
         with MongoClient[dict[str, Any]](node.url) as client:
             client.admin.command({"setParameter": 1, "ttlMonitorEnabled": False})
-            # The files of databases that are dropped go after so long; five minutes' worth of them are too many to open.
+            # Files of dropped databases go after so long; those of the usual five minutes are too many to open.
             client.admin.command({"setParameter": 1, "minSnapshotHistoryWindowInSeconds": 5})
         yield node
         asyncio.run(node.stop())
