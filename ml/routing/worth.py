@@ -45,7 +45,7 @@ class Worth(msgspec.Struct, frozen=True):
 
 
 def worth_of(amount_minor: int, margin_share: float, fee: Fees) -> Worth:
-    """What a payment is worth: its margin less the fees, or less than nothing."""
+    """What a payment is worth: its margin less the fees, or minus the fee of a failure; minor units."""
     return Worth(amount_minor * (margin_share - fee.bps_success / BPS) - fee.fixed_success, -fee.fixed_failure)
 
 
