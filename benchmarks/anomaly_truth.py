@@ -82,29 +82,30 @@ class Truth:
         kind = self.label.kind
         if kind in ("outage", "degradation", "drift"):
             after = _inside(self.failed / max(self.attempts, 1.0))
-            before = _inside((self.failed - self.by_incident + 2.4) / (self.attempts + 20.0))
+            untouched = self.attempts - self.by_incident
+            before = _inside((self.failed - self.by_incident + 2.4) / (untouched + 20.0))
             if kind == "drift":
                 return self._drift_s(per_s, before)
-            return _delay(per_s, _bernoulli(before, after), _bernoulli(after, before))
+            return delay_s(per_s, bernoulli_nats(before, after), bernoulli_nats(after, before))
         if kind == "latency":
             spread = self.spread / max(self.attempts, 1.0)
             nats = math.log(self.factor) ** 2 / (2 * spread**2)
-            return _delay(max(self.succeeded, 1.0) / lasts, nats, nats)
+            return delay_s(max(self.succeeded, 1.0) / lasts, nats, nats)
         if kind == "volume_drop":
             factor = max(self.factor, 1e-3)
             usual = max(self.orders, 1.0) / lasts / factor if self.factor > 0.01 else self._usual_orders()
-            return _delay(usual, factor - 1 - math.log(factor), factor * math.log(factor) + 1 - factor)
+            return delay_s(usual, factor - 1 - math.log(factor), factor * math.log(factor) + 1 - factor)
         if kind == "card_testing":
             usual, now = max(self.small[0], 1.0) / 3600, max(self.small[1], 1.0) / lasts
             ratio = now / usual
-            return _delay(usual, ratio - 1 - math.log(ratio), ratio * math.log(ratio) - ratio + 1)
+            return delay_s(usual, ratio - 1 - math.log(ratio), ratio * math.log(ratio) - ratio + 1)
         if kind == "failure_mix":
             before, after = ((row + 0.5) / (row + 0.5).sum() for row in self.mix)
             forward, back = (
                 float((after * np.log(after / before)).sum()),
                 float((before * np.log(before / after)).sum()),
             )
-            return _delay(max(self.failed, 1.0) / lasts, back, forward)
+            return delay_s(max(self.failed, 1.0) / lasts, back, forward)
         assert kind == "reversals"
         return self._reversals_s(max(self.succeeded, 1.0) / lasts)
 
@@ -131,10 +132,10 @@ class Truth:
         """When the nats of a loss that grows evenly reach what a step would need."""
         lasts = self.end - self.start
         full = _inside(before + self.points / 100)
-        needed = _solved(per_s * BUDGET_S * CHANNELS * _bernoulli(before, full)) - 1
+        needed = _solved(per_s * BUDGET_S * CHANNELS * bernoulli_nats(before, full)) - 1
         sum_nats = 0.0
         for second in range(int(lasts)):
-            sum_nats += per_s * _bernoulli(_inside(before + self.points / 100 * second / lasts), before)
+            sum_nats += per_s * bernoulli_nats(_inside(before + self.points / 100 * second / lasts), before)
             if sum_nats >= needed:
                 return float(second)
         return lasts
@@ -144,7 +145,8 @@ def _inside(rate: float) -> float:
     return min(max(rate, 1e-4), 1 - 1e-4)
 
 
-def _bernoulli(true: float, other: float) -> float:
+def bernoulli_nats(true: float, other: float) -> float:
+    """Kullback-Leibler divergence of two chances, nats: what one attempt tells when the first is true."""
     return true * math.log(true / other) + (1 - true) * math.log((1 - true) / (1 - other))
 
 
@@ -156,7 +158,8 @@ def _solved(product: float) -> float:
     return x
 
 
-def _delay(per_s: float, nats_before: float, nats_after: float) -> float:
+def delay_s(per_s: float, nats_before: float, nats_after: float) -> float:
+    """Mean delay of CUSUM at the benchmark's budget, s, for so many attempts a second that tell so much each, nats."""
     x = _solved(per_s * BUDGET_S * CHANNELS * nats_before)
     return (x - 1 + math.exp(-x)) / max(per_s * nats_after, 1e-12)
 

@@ -235,12 +235,16 @@ class Baseline:
     def learn_hour(self, table: SegmentTable, sums: Floats, at: float, seconds: float) -> None:
         """Take in what some seconds say of their hour of the day. Shape (cells, STATISTICS)."""
         rate, mean = self._predicted(table)
-        segments = np.flatnonzero(np.isin(table.family, SEASONAL))
-        seen, expected = self._against(table, sums, rate[: len(sums)], mean[: len(sums)])
-        self.seasons.add(at, seconds, segments, seen[segments], expected[segments])
+        segments, seen, expected = self._against(table, sums, rate[: len(sums)], mean[: len(sums)])
+        self.seasons.add(at, seconds, segments, seen, expected)
 
-    def _against(self, table: SegmentTable, sums: Floats, rate: Floats, mean: Floats) -> tuple[Floats, Floats]:
-        """What was seen of each segment, and what effects alone expect of it. Shapes (segments, COUNTED + 2)."""
+    def _against(
+        self, table: SegmentTable, sums: Floats, rate: Floats, mean: Floats
+    ) -> tuple[Integers, Floats, Floats]:
+        """The segments with curves, what was seen of each, and what effects alone expect of it.
+
+        Shapes (segments,) and twice (segments, COUNTED + 2).
+        """
         count = sums[:, [LATENCY_N, AMOUNT_N]]
         total = sums[:, [LATENCY_N + 1, AMOUNT_N + 1]]
         seen = np.concatenate((sums[:, HITS : HITS + COUNTED], (total - count * mean) / self._variance), axis=1)
@@ -248,19 +252,18 @@ class Baseline:
         both = np.concatenate((seen, expected), axis=1)
         padded = np.zeros((len(table.cells), both.shape[1]))
         padded[: len(both)] = both
-        rolled = table.roll_up(padded)
-        return rolled[:, : COUNTED + 2], rolled[:, COUNTED + 2 :]
+        segments, rolled = table.roll_up_to(SEASONAL, padded)
+        return segments, rolled[:, : COUNTED + 2], rolled[:, COUNTED + 2 :]
 
     def _follow(self, table: SegmentTable, before: tuple[Floats, Floats]) -> None:
         """Keep the curves true when what they are relative to has moved."""
         after, size = self._predicted(table), len(before[0])
-        segments = np.flatnonzero(np.isin(table.family, SEASONAL))
         sums = self._sums[:size]
-        seen_before, old = self._against(table, sums, *before)
-        seen, new = self._against(table, sums, after[0][:size], after[1][:size])
+        _, seen_before, old = self._against(table, sums, *before)
+        segments, seen, new = self._against(table, sums, after[0][:size], after[1][:size])
         ratio = (new[:, :COUNTED] + 1e-6) / (old[:, :COUNTED] + 1e-6)
         difference = (seen_before - seen)[:, COUNTED:] / np.maximum(new[:, COUNTED:], 1e-9)
-        self.seasons.rescale(segments, ratio[segments], difference[segments])
+        self.seasons.rescale(segments, ratio, difference)
 
     def _mean_slope(self, sums: Floats) -> Slope:
         count, total = sums[:, [LATENCY_N, AMOUNT_N]], sums[:, [LATENCY_N + 1, AMOUNT_N + 1]]

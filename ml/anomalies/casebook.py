@@ -28,7 +28,7 @@ from ml.anomalies.channels import (
     VOLUME,
     SignalName,
 )
-from ml.anomalies.counting import AMOUNT_N, FAILED_HITS, LATENCY_N, SETTLED, SUCCEEDED
+from ml.anomalies.counting import AMOUNT_N, FAILED_HITS, HITS, LATENCY_N, SETTLED, SUCCEEDED
 from ml.anomalies.evidence import LAG_S
 from ml.anomalies.findings import Change, Finding, Measurement, is_worse, opened, reason_of, remeasured
 from ml.anomalies.incident import MASKS, RANK, Incident
@@ -46,7 +46,8 @@ DOUBTED_MAX: Final = 500
 """So much more evidence is asked for where an operator said that there was nothing."""
 REST_MIN: Final = 0.1
 REST_SHARE: Final = 0.4
-"""A wider segment is named only if what it holds besides, when that is a tenth of it, is nearly half as unwell."""
+"""A wider segment is named only if what it holds besides, when that is a tenth of it, is nearly half as unwell, by the
+logarithms of how many times the expected was seen."""
 OPEN_MAX: Final = 200
 SPOILT_KEPT: Final = 500
 JOINED_S: Final = 900.0
@@ -55,6 +56,8 @@ JOINED_SHARE: Final = 0.8
 JOINED_SHARE_NEAR: Final = 0.6
 """Two anomalies are one wider one when it explains so much of what the two explain; when they began together
 and share a gateway, method, issuer, network or country, less will do."""
+LIES_IN_SHARE: Final = 0.9
+"""An anomaly of another segment is the same trouble when so much of what it has too many of lies in the alarm's."""
 REVIEWS_S: Final = (6.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0)
 """So long after opening, a segment that explains the trouble clearly better replaces the first one."""
 REVIEW_GAIN: Final = 4.0
@@ -92,6 +95,16 @@ class Casebook:
                 for channel in MASKS[incident.finding.signal]:
                     free[channel, inside] = False
         return free
+
+    def _since(self, incident: Incident, channel: int, first: int) -> Floats:
+        """Sums since a tick of what no other anomaly explains, open or closed meanwhile. Shape (cells, STATISTICS)."""
+        table = self._ledger.table
+        free = self.unmasked(but=incident)[channel]
+        own = table.covered(incident.segment)
+        for one in self.spoilt:
+            if one.last is not None and one.last >= first and one.signal and channel in MASKS[one.signal]:
+                free &= own | ~table.covered(one.segment)
+        return self._ledger.since(first, free)
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
@@ -186,48 +199,71 @@ class Casebook:
         """If it is the trouble of an open anomaly: that one, widened or renamed; None if it is another."""
         ledger = self._ledger
         for incident in self.incidents:
-            near = (tick - incident.opened) * ledger.tick_s <= JOINED_S
+            near = max(tick - incident.opened, abs(start - incident.first)) * ledger.tick_s <= JOINED_S
             if not near or not overlap(key, incident.segment):
                 continue
             nested = contains(key, incident.segment) or contains(incident.segment, key)
             if nested and RANK[signal] > RANK[incident.finding.signal]:
                 return self._renamed(incident, key, signal, channel, tick)
         for incident in self.incidents:
-            if incident.finding.signal == signal and not incident.well:
+            if (incident.finding.signal == signal or self._part_of(incident, key, channel)) and not incident.well:
                 wider = self._wider(incident, key, nats, channel, (start, tick))
                 if wider is not None:
                     return self._renamed(incident, wider, signal, channel, tick)
         return None
 
+    @staticmethod
+    def _part_of(incident: Incident, key: SegmentKey, channel: int) -> bool:
+        """Whether it is a part of a segment with the same failures, whatever they are told as: few may have misled."""
+        return contains(key, incident.segment) and max(channel, incident.channel) < COUNTED
+
     def _wider(
         self, incident: Incident, key: SegmentKey, nats: float, channel: int, span: tuple[int, int]
     ) -> SegmentKey | None:
-        """The smallest segment that holds both, if it explains nearly all that both do."""
+        """The segment that explains nearly all that an alarm and an open anomaly do, if there is one.
+
+        It is the smallest one that holds both, or that of the alarm, where nearly all that the anomaly has too many of
+        lies in it.
+        """
         start, tick = span
         ledger, table = self._ledger, self._ledger.table
         both = _common(key, incident.segment)
-        number, own = table.segment(both), table.segment(incident.segment)
-        if number is None or own is None or not self._allowed(channel)[number]:
+        own = table.segment(incident.segment)
+        if own is None:
             return None
-        first = max(min(incident.first, tick), ledger.blocks.oldest() or 0)
-        sums = ledger.since(first, self.unmasked(but=incident)[channel])
+        first = max(min(incident.first, start), ledger.blocks.oldest() or 0)
+        sums = self._since(incident, channel, first)
         excess = self._excess(channel, sums, first, tick)
-        near = abs(start - incident.first) * ledger.tick_s <= JOINED_S and both != ALL
-        share = JOINED_SHARE_NEAR if near else JOINED_SHARE
+        near = abs(start - incident.first) * ledger.tick_s <= JOINED_S
+        if near and both != key and channel < COUNTED and self._lies_in(key, incident.segment, channel, sums):
+            return key
+        number = table.segment(both)
+        if number is None or not self._allowed(channel)[number]:
+            return None
+        share = JOINED_SHARE_NEAR if near and both != ALL else JOINED_SHARE
         if excess.nats[number] < share * (excess.nats[own] + nats):
             return None
         parts = [own] if table.segment(key) in (None, own) else [own, int(table.segment(key) or 0)]
         return both if self._rest_suffers(excess, number, parts) else None
 
+    def _lies_in(self, key: SegmentKey, other: SegmentKey, channel: int, sums: Floats) -> bool:
+        """Whether nearly all hits that another segment has too many of lie in this one."""
+        table = self._ledger.table
+        more = sums[:, HITS + channel] - sums[:, SETTLED] * self._ledger.normal.rate[:, channel]
+        inside = table.covered(other)
+        whole = float(more[inside].sum())
+        return whole > 0 and float(more[inside & table.covered(key)].sum()) >= LIES_IN_SHARE * whole
+
     @staticmethod
     def _rest_suffers(excess: Excess, wide: int, parts: Sequence[int]) -> bool:
         """Whether a segment without some of its parts is unwell as well, if there is much of it left."""
-        left = [column[wide] - sum(column[part] for part in parts if part != wide) for column in excess[1:3]]
-        seen, expected = float(left[0]), float(left[1])
-        if expected < REST_MIN * float(excess.expected[wide]) or wide in parts:
+        if wide in parts:
             return True
-        depth = min(excess.ratio(part) - 1 for part in parts)
-        return seen / max(expected, 1e-9) - 1 >= REST_SHARE * depth
+        rest = excess.without(wide, parts)
+        if float(rest.expected[0]) < REST_MIN * float(excess.expected[wide]):
+            return True
+        least = min((np.log(excess.ratio(part)) for part in parts), key=abs)
+        return bool(np.log(rest.ratio(0)) / least >= REST_SHARE) if least else True
 
     def _renamed(
         self, incident: Incident, key: SegmentKey, signal: SignalName, channel: int, tick: int
@@ -236,7 +272,7 @@ class Casebook:
         ledger = self._ledger
         first = max(incident.first, ledger.blocks.oldest() or 0)
         incident.finding = msgspec.structs.replace(incident.finding, segment=key, signal=signal)
-        sums = ledger.since(first, self.unmasked(but=incident)[channel])
+        sums = self._since(incident, channel, first)
         number = ledger.table.segment(key)
         assert number is not None
         measured = self._measured(channel, sums, self._excess(channel, sums, first, tick))
@@ -288,10 +324,14 @@ class Casebook:
         if own is None or incident.well or channel >= UNUSUAL:
             return []
         first = max(incident.first, ledger.blocks.oldest() or 0)
-        sums = ledger.since(first, self.unmasked(but=incident)[channel])
+        sums = self._since(incident, channel, first)
         excess = self._excess(channel, sums, first, tick, upwards=incident.ratio >= 1)
+        if excess.trials[own] <= 0:  # all of it is part of another one
+            return []
         among = table.overlapping(table.covered(incident.segment)) & self._allowed(channel)
         best, net = best_segment(table, excess.nats, among)
+        if not incident.recovering:
+            incident.temper(excess.ratio(own))
         measured = self._measured(channel, sums, excess)
         signal = incident.finding.signal
         if channel < COUNTED:
@@ -359,7 +399,7 @@ class Casebook:
         self.incidents.remove(incident)
         since = max(incident.well_since, incident.first) if incident.well else tick
         finding = incident.finding
-        self.spoilt.append(Spoilt(finding.segment, incident.first, since, finding.signal == "volume"))
+        self.spoilt.append(Spoilt(finding.segment, incident.first, since, finding.signal))
         del self.spoilt[:-SPOILT_KEPT]
         now = (tick + 1) * ledger.tick_s
         closed_at = min(max(since * ledger.tick_s, finding.started_at), now)
@@ -369,8 +409,8 @@ class Casebook:
 
     def not_learnt(self) -> list[Spoilt]:
         """Segments and times that nothing is learnt from."""
-        now = [Spoilt(one.segment, one.first, None, one.finding.signal == "volume") for one in self.incidents]
-        return self.spoilt + now + [Spoilt(segment, 0, None, False) for segment in self.planned]
+        now = [Spoilt(one.segment, one.first, None, one.finding.signal) for one in self.incidents]
+        return self.spoilt + now + [Spoilt(segment, 0, None) for segment in self.planned]
 
     # --- measuring ----------------------------------------------------------------------------------------------------
 

@@ -211,10 +211,10 @@ class _Heard:
         evidence, at = self._evidence, (self.tick, self.segment)
         if CHANNELS[channel].kind == "odds":
             odds = evidence.losses[CHANNELS[channel].sizes.index(size)][at]
-            share = np.expm1(odds / self._divisor) / (size - 1)
+            share = np.expm1(odds / self._divisor) / np.float32(size - 1)
         else:
             share = evidence.expected[channel][at] / self._divisor
-        losses = _losses(share, self._settled, size, scale[self.segment])
+        losses = _losses(share, self._settled, size, scale.astype(np.float32)[self.segment])
         weights = weight.astype(np.float32)[self.segment]
         gain = np.float32(np.log(size)) * weights
         ratios: Floats = evidence.hits[channel][at] * gain - losses * weights
@@ -226,9 +226,11 @@ def _losses(share: Floats, settled: Floats, size: float, scale: Floats) -> Float
 
     Per attempt at most ln(size), so however little is known of a segment, one where every attempt is a hit is seen.
     """
-    share = np.minimum(share, 0.999)
-    scaled = scale * share / (1 - share + scale * share)
-    losses: Floats = (settled * np.log1p(scaled * (size - 1))).astype(np.float32)
+    share = np.minimum(share, np.float32(0.999))
+    scaled = scale * share
+    scaled /= 1 - share + scaled
+    scaled *= np.float32(size - 1)
+    losses: Floats = settled * np.log1p(scaled)
     return losses
 
 

@@ -54,14 +54,18 @@ class Forest(msgspec.Struct, frozen=True, kw_only=True):
 
     def score(self, rows: Floats) -> Floats:
         """How unusual rows are, 0 to 1. Shape (n, FEATURES) in, (n,) out."""
-        trees = np.arange(len(self.feature))[None, :]
-        node = np.zeros((len(rows), len(self.feature)), dtype=np.int64)
-        place = np.arange(len(rows))[:, None]
-        rows = rows.astype(np.float32)
+        trees, nodes = self.feature.shape
+        first = np.arange(trees) * nodes  # every node of every tree by one number
+        feature, threshold = self.feature.ravel(), self.threshold.ravel()
+        left, right = (side + first[:, None] for side in (self.left, self.right))
+        children = np.stack((right.ravel(), left.ravel()), axis=1).ravel()
+        values = rows.astype(np.float32).ravel()
+        of_row = np.arange(len(rows))[:, None] * rows.shape[1]
+        node = np.repeat(first[None, :], len(rows), axis=0)
         for _ in range(self.depth):
-            goes_left = rows[place, self.feature[trees, node]] <= self.threshold[trees, node]
-            node = np.where(goes_left, self.left[trees, node], self.right[trees, node])
-        lengths: Floats = self.length[trees, node].mean(axis=1)
+            goes_left = values.take(of_row + feature.take(node)) <= threshold.take(node)
+            node = children.take(2 * node + goes_left)
+        lengths: Floats = self.length.ravel().take(node).mean(axis=1)
         return np.asarray(2.0 ** (-lengths / _usual_length(self.sample)))
 
     def unusual(self, rows: Floats) -> np.ndarray:

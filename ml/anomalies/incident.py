@@ -110,6 +110,13 @@ class Incident:
         self.channel, self.ratio = channel, ratio
         self._health, self._well_since = 0.0, tick
 
+    def temper(self, ratio: float) -> None:
+        """Take it for less bad than at first, if it is: the worst stretch opens an anomaly, and recovery is judged
+        against how bad it was."""
+        milder = min(self.ratio, ratio) if self.ratio >= 1 else max(self.ratio, ratio)
+        if (milder >= 1) == (self.ratio >= 1):
+            self.ratio = milder
+
     def weigh(self, ratios: Floats, first: int, *, stride: int = 1) -> None:
         """Add the evidence for health of some steps up; ``first``: the first tick, ``stride``: ticks in a step."""
         for place, ratio in enumerate(ratios.tolist()):

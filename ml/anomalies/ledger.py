@@ -8,7 +8,17 @@ import numpy as np
 
 from ml.anomalies.baseline import ATTEMPTS_LEARNT_MIN, LEARNT_S_MIN, Baseline
 from ml.anomalies.blocks import Block, Blocks
-from ml.anomalies.channels import CHANNELS, COUNTED, FAILED, LATENCY, RETRIES, REVERSALS, SILENCE, VOLUME
+from ml.anomalies.channels import (
+    CHANNELS,
+    COUNTED,
+    FAILED,
+    LATENCY,
+    RETRIES,
+    REVERSALS,
+    SILENCE,
+    VOLUME,
+    SignalName,
+)
 from ml.anomalies.counting import (
     FAILED_HITS,
     HITS,
@@ -50,12 +60,20 @@ ROOM: Final = 0.9
 
 
 class Spoilt(NamedTuple):
-    """A segment and the ticks that are not learnt from: something was wrong. ``last`` None: it still is."""
+    """A segment and the ticks that are not learnt from: something was wrong. ``last`` None: it still is.
+
+    ``signal`` None: planned maintenance.
+    """
 
     segment: SegmentKey
     first: int
     last: int | None
-    orders_only: bool
+    signal: SignalName | None = None
+
+    @property
+    def orders_only(self) -> bool:
+        """Whether only the number of orders was wrong."""
+        return self.signal == "volume"
 
 
 class Ledger:
@@ -207,8 +225,7 @@ class Ledger:
         slow = (sums[:, LATENCY_N + 1] - count * self.normal.latency[:size]) / spread
         both = np.zeros((len(self.table.cells), 2 * COUNTED + 2))
         both[:size] = np.column_stack((excess, variance, slow, count))
-        family = self.table.family
-        rolled = self.table.roll_up(both)[(family == ALL_FAMILY) | (family == GATEWAY_FAMILY)]
+        _, rolled = self.table.roll_up_to((ALL_FAMILY, GATEWAY_FAMILY), both)
         pairs = [(place, place, COUNTED + place) for place in range(COUNTED)] + [
             (LATENCY, 2 * COUNTED, 2 * COUNTED + 1)
         ]

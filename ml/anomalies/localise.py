@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -59,6 +60,16 @@ class Excess(NamedTuple):
         if self.channel in (LATENCY, AMOUNT):
             return float(np.exp(self.seen[segment] / max(self.expected[segment], 1e-9)))
         return float((self.seen[segment] + 0.1) / (self.expected[segment] + 0.1))
+
+    def without(self, segment: int, parts: Sequence[int]) -> Excess:
+        """What is left of a segment without some of its parts, as the only one; ``nats`` are unknown."""
+        seen, expected, trials = (
+            column[[segment]] - sum(column[part] for part in parts)
+            for column in (self.seen, self.expected, self.trials)
+        )
+        if self.channel not in (LATENCY, AMOUNT):  # parts may share attempts, which are then taken away twice
+            seen = np.maximum(seen, 0.0)
+        return Excess(self.channel, seen, np.maximum(expected, 0.0), np.maximum(trials, 0.0), np.full(1, np.nan))
 
 
 def excess_of(

@@ -65,6 +65,7 @@ class SegmentTable:
         self._parents: list[list[int]] = []
         self._arrays: tuple[Integers, Flags, csr_array] | None = None
         self._family: Integers | None = None
+        self._parts: dict[tuple[int, ...], tuple[Integers, csr_array]] = {}
         self.refused = 0
         for key in cells:
             self.cell(key)
@@ -101,6 +102,7 @@ class SegmentTable:
         self.cells.append(key)
         self._parents.append([self._segment_ids[segment] for segment in keys])
         self._arrays = self._family = None
+        self._parts.clear()
         return len(self.cells) - 1
 
     def segment(self, key: SegmentKey) -> int | None:
@@ -143,6 +145,18 @@ class SegmentTable:
         """Add cells up to segments. Shape (cells, columns) in, (segments, columns) out."""
         summed: Floats = self._built()[2] @ of_cells
         return summed
+
+    def roll_up_to(self, families: tuple[int, ...], of_cells: Floats) -> tuple[Integers, Floats]:
+        """Add cells up to the segments of some families only.
+
+        Shape (cells, columns) in; the numbers of the segments, rising, and (segments, columns) out.
+        """
+        if families not in self._parts:
+            segments = np.flatnonzero(np.isin(self.family, families))
+            self._parts[families] = segments, self._built()[2][segments]
+        segments, matrix = self._parts[families]
+        summed: Floats = matrix @ of_cells
+        return segments, summed
 
     def covered(self, key: SegmentKey) -> Flags:
         """Which cells a segment holds. Shape (cells,)."""

@@ -25,6 +25,7 @@ from ml.anomalies.findings import (
 from ml.anomalies.history import HistoryCell, replay
 from ml.anomalies.incident import Incident
 from ml.anomalies.ledger import Ledger
+from ml.anomalies.localise import Excess
 from ml.anomalies.money import Amounts
 from ml.anomalies.segments import FAMILIES, SegmentTable, contains
 from ml.anomalies.volume import Clock
@@ -74,6 +75,11 @@ def test_rolling_up_equals_counting_by_hand(keys):
     rolled = table.roll_up(per_cell(np.ones((len(keys), 1)), np.array(numbers), len(table.cells)))[:, 0]
     for number, segment in enumerate(table.segments):
         assert rolled[number] == sum(contains(segment, key[:5]) for key in keys)
+    segments, part = table.roll_up_to((0, 2), per_cell(np.ones((len(keys), 1)), np.array(numbers), len(table.cells)))
+    assert [table.segments[number] for number in segments] == [
+        segment for segment, family in zip(table.segments, table.family, strict=True) if family in (0, 2)
+    ]
+    assert part[:, 0].tolist() == rolled[segments].tolist()
 
 
 def test_a_full_table_keeps_its_bound_and_tells_less_apart():
@@ -342,6 +348,30 @@ def test_a_down_segment_almost_never_looks_well():
     for _ in range(200):
         incident = down()
         assert not any(watch(incident, good, 2 - good, tick) for tick, good in enumerate(random.binomial(2, 0.05, 100)))
+
+
+def test_recovery_is_judged_against_how_bad_it_is_and_not_against_the_worst_stretch():
+    """Opened as twelve times normal, in truth 2.5 times: once tempered, half an hour of it is never taken for well."""
+    random = np.random.default_rng(5)
+    for _ in range(20):
+        incident = down()
+        incident.temper(2.5)
+        incident.temper(4.0)
+        incident.temper(0.9)
+        assert incident.ratio == 2.5
+        assert not any(watch(incident, good, 5 - good, tick) for tick, good in enumerate(random.binomial(5, 0.8, 400)))
+        well = [watch(incident, good, 5 - good, tick) for tick, good in enumerate(random.binomial(5, 0.92, 300))]
+        assert any(well)
+
+
+def test_a_segment_without_its_parts_holds_the_rest():
+    """Seen and expected are taken away, and what parts share is not taken below nothing."""
+    columns = (np.array([30.0, 20.0, 15.0]), np.array([10.0, 4.0, 3.0]), np.array([100.0, 40.0, 30.0]))
+    excess = Excess(FAILED, *columns, np.zeros(3))
+    rest = excess.without(0, [1])
+    assert [float(column[0]) for column in rest[1:4]] == [10.0, 6.0, 60.0]
+    assert rest.ratio(0) == pytest.approx(10.1 / 6.1)
+    assert float(excess.without(0, [1, 2]).seen[0]) == 0.0
 
 
 def test_an_attempt_is_worth_the_mean_of_the_main_currency():

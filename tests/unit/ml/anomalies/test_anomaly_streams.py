@@ -126,6 +126,21 @@ def test_two_troubles_at_once_are_two_anomalies(stream):
     assert len(opened(changes)) == 2
 
 
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_trouble_that_is_over_is_not_taken_for_what_goes_on(stream, seed):
+    """While charlie is down bravo begins to lose 15 points; charlie recovers, and bravo's anomaly stays bravo's."""
+    world = stream(seed)
+    world.run(150)
+    told = world.run(30, failing=lambda g, m, i, rate: np.where(g == 2, 0.95, rate))
+    told += world.run(30, failing=lambda g, m, i, rate: np.where(g == 2, 0.95, np.where(g == 1, rate + 0.15, rate)))
+    told += world.run(320, failing=lambda g, m, i, rate: np.where(g == 1, rate + 0.15, rate))
+    charlie = ("charlie", None, None, None, None)
+    assert opened(told) == [(charlie, "success_rate"), (BRAVO, "success_rate")]
+    names = {change.finding.segment for change in told if change.finding.anomaly_id != told[0].finding.anomaly_id}
+    assert names == {BRAVO}
+    assert [finding.segment for finding in world.detector.open_findings] == [BRAVO]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_traffic_that_a_router_shifts_is_no_anomaly(stream, seed):
     """The gateways' shares change threefold, back and forth, and nothing is told."""
