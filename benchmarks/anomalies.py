@@ -18,7 +18,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -72,8 +72,8 @@ class Outcome(NamedTuple):
     peers: dict[str, Score]
 
 
-def run(plan: Plan, seed: int, *, peers: bool) -> Outcome:
-    """Make one stream and let everybody watch it."""
+def run(plan: Plan, seed: int, *, peers: bool, altered: Callable[[AnomalyDetector], None] | None = None) -> Outcome:
+    """Make one stream and let everybody watch it; ``altered`` may first change the detector."""
     seconds, warm_s = plan.days * DAY_S, plan.warm * DAY_S
     scenario = schedule(
         seed,
@@ -87,6 +87,8 @@ def run(plan: Plan, seed: int, *, peers: bool) -> Outcome:
     truths = truths_of(stream, scenario, plan.rate)
     shipped = msgspec.structs.asdict(load_settings({}).anomalies)
     detector = AnomalyDetector(**{name: value for name, value in shipped.items() if name != "maintenance"})
+    if altered is not None:
+        altered(detector)
     cells, windows = Cells(detector.ledger.table), Windows(stream.began_at, seconds)
     told, cpu_s = [], 0.0
     for piece in stream.pieces():
