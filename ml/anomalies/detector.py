@@ -271,7 +271,8 @@ class AnomalyDetector:
         end = int(step.searchsorted(steps))
         self.ledger.blocks.add(statistics[:end], cell[:end], step[:end] * self._stride + first)
         if self.ledger.ready:
-            self._minute.add(evidence, expected_orders(evidence, self._context), steps)
+            orders = expected_orders(evidence, self._context) * self._watched.channels[VOLUME]
+            self._minute.add(evidence, orders, steps)
         if self.ledger.ready and (self._information is None or self._blocks % INFORMATION_BLOCKS == 0):
             seen = information(evidence, bases, self._context)
             before = seen if self._information is None else self._information

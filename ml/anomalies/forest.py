@@ -29,6 +29,12 @@ ROWS_MAX: Final = 8192
 ROWS_MIN: Final = 1024
 TREES: Final = 100
 LIMIT: Final = 8.0
+VOLUME_DOUBT: Final = 0.2
+MORE_MAX: Final = 1.0
+"""How many orders are expected is only known so well, and that there are more of them is nobody's trouble. (A feature
+that is cut where most ordinary minutes lie would make any other value of it look unusual.)"""
+REVISION: Final = 2
+"""Raised whenever the same features mean something else: a forest that was fitted to others is not used."""
 HELD_BACK: Final = 4
 """Every fourth row is not fitted to, but says how high the bar must be."""
 SHARE_WHEN_UNWELL: Final = 0.5
@@ -40,7 +46,8 @@ UNREADABLE: Final = (
 
 
 class Forest(msgspec.Struct, frozen=True, kw_only=True):
-    """A fitted forest as arrays of shape (trees, nodes); a leaf points at itself. ``bar``: scores above are unusual."""
+    """A fitted forest as arrays of shape (trees, nodes); a leaf points at itself. ``bar``: scores above are unusual;
+    ``revision``: of the features that it was fitted to."""
 
     feature: np.ndarray
     threshold: np.ndarray
@@ -51,6 +58,7 @@ class Forest(msgspec.Struct, frozen=True, kw_only=True):
     sample: int
     bar: float
     contamination: float
+    revision: int = REVISION
 
     def score(self, rows: Floats) -> Floats:
         """How unusual rows are, 0 to 1. Shape (n, FEATURES) in, (n,) out."""
@@ -90,6 +98,8 @@ class Forest(msgspec.Struct, frozen=True, kw_only=True):
         except UNREADABLE as error:
             raise ValueError(f"no forest: {type(error).__name__}") from error
         forest = cls(**{name: value if value.ndim else value.item() for name, value in fields.items()})
+        if forest.revision != REVISION:
+            raise ValueError("no forest: it was fitted to other features")
         shape = forest.feature.shape
         nodes = (forest.feature, forest.threshold, forest.left, forest.right, forest.length)
         if len(shape) != 2 or any(each.shape != shape for each in nodes) or not shape[0]:
@@ -150,7 +160,7 @@ class Minute:
         self.settled: Floats = np.zeros(watched)
 
     def add(self, evidence: Evidence, orders: Floats, steps: int) -> None:
-        """Take in some steps. ``orders``: expected, shape (steps, watched)."""
+        """Take in some steps. ``orders``: expected, 0 where they say nothing, shape (steps, watched)."""
         self._counted += np.stack((evidence.hits[:, :steps].sum(axis=1), evidence.expected[:, :steps].sum(axis=1)))
         others = (
             evidence.latency, evidence.latency_weight, evidence.amount, evidence.amount_weight, evidence.orders, orders,
@@ -164,7 +174,8 @@ class Minute:
         latency, latency_weight, amount, amount_weight, orders, due = self._others
         columns = [*((seen - expected) / np.sqrt(expected + 0.5))]
         columns += [latency / np.sqrt(latency_weight + 0.5), amount / np.sqrt(amount_weight + 0.5)]
-        columns.append(np.minimum(orders - due, 0.0) / np.sqrt(due + 0.5))
+        fewer = (orders - due) / np.sqrt(due + np.square(VOLUME_DOUBT * due) + 0.5)
+        columns.append(np.where(due > 0, np.minimum(fewer, MORE_MAX), 0.0))
         rows: Floats = np.stack(columns, axis=1)
         return rows.clip(-LIMIT, LIMIT)
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from sklearn.ensemble import IsolationForest
 
+from ml.anomalies.channels import COUNTED
+from ml.anomalies.counting import Evidence
 from ml.anomalies.forest import FEATURES, HELD_BACK, ROWS_MAX, TREES, Minute, Minutes, fitted, nats_of
 from ml.anomalies.patrol import Patrol
 
@@ -51,3 +53,16 @@ def test_what_is_remembered_is_bounded_and_the_forest_is_fitted_when_due():
     assert first is not None
     patrol.look(minute, clean, 120.0)
     assert patrol.forest is first
+
+
+def test_a_quarter_fewer_orders_is_no_more_than_one_deviation_however_many_there_are():
+    """How many are expected is not known better; more of them, and orders that say nothing, are nothing."""
+    minute = Minute(4)
+    counts = Evidence._make(np.zeros((1, 4)) for _ in Evidence._fields)
+    counts = counts._replace(
+        hits=np.zeros((COUNTED, 1, 4)),
+        expected=np.zeros((COUNTED, 1, 4)),
+        orders=np.array([[7_500.0, 20_000.0, 0.0, 500.0]]),
+    )
+    minute.add(counts, np.array([[10_000.0, 10_000.0, 10_000.0, 0.0]]), 1)
+    assert minute.features()[:, -1] == pytest.approx([-1.25, 1.0, -5.0, 0.0], abs=0.01)

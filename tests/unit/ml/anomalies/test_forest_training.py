@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml.anomalies.forest import FEATURES, Forest, fitted
+from ml.anomalies.forest import FEATURES, REVISION, Forest, fitted
 from ml.anomalies.forest_training import AFTER_S, BEFORE_S, JudgedForest, SeenMinutes, Trouble, trained
 from ml.anomalies.patrol import Patrol
 from ml.anomalies.segments import SegmentKey
@@ -72,15 +72,17 @@ def test_anything_else_is_refused(body: bytes) -> None:
         ("depth", np.array(9_999_999)),
         ("sample", np.array(0)),
         ("feature", np.array([object()], dtype=object)),
+        ("revision", np.array(REVISION - 1)),
     ],
 )
 def test_a_forest_that_was_tampered_with_is_refused(field: str, value: np.ndarray) -> None:
-    """Branches that lead nowhere, features that there are not, arrays that do not fit, and pickled objects."""
+    """Branches that lead nowhere, features that there are not or that meant something else, arrays that do not fit, and
+    pickled objects."""
     arrays: dict[str, np.ndarray] = {
         name: np.zeros((1, 3), dtype=np.int32) for name in ("feature", "threshold", "left", "right", "length")
     }
     arrays |= {name: np.array(1) for name in ("depth", "sample")} | {"bar": np.array(0.5)}
-    arrays["contamination"] = np.array(RATE)
+    arrays |= {"contamination": np.array(RATE), "revision": np.array(REVISION)}
     whole, broken = io.BytesIO(), io.BytesIO()
     np.savez(whole, **arrays)
     np.savez(broken, **(arrays | {field: value}))
