@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal
 from urllib.parse import urlencode
 
@@ -15,6 +15,8 @@ from storage.errors import translated
 from storage.read_models.measures import QUERY_MS_MAX
 
 ANNOTATIONS_MAX: Final = 60
+TOLD_WITHIN: Final = timedelta(seconds=30)
+"""What the audit log tells of a model within so long is that promotion, not another one."""
 WORDS: Final = {
     "gateway.paused": "paused",
     "gateway.resumed": "resumed",
@@ -64,19 +66,20 @@ async def read_actions(database: Database, since: datetime, until: datetime) -> 
     """What people and automatic actions did within a time range, oldest first; the newest when there are too many."""
     within = {"$gte": since, "$lt": until}
     told = {"at": within, "what": {"$regex": r"^(gateway|model|experiment|routing|settings)\."}}
+    in_force = {"$or": [{"in_force_since": within}, {"served": {"$elemMatch": {"since": within}}}]}
     maintained = {"kind": "maintenance", "$or": [{"starts_at": within}, {"ends_at": within}]}
     with translated():
         audit, allocations, models, pauses, rules = await asyncio.gather(
             _find(database, "audit", told, "at"),
             _find(database, "allocations", {"published_at": within}, "published_at"),
-            _find(database, "models", {"in_force_since": within}, "in_force_since", ("kind", "version")),
+            _find(database, "models", in_force, "in_force_since", ("kind", "version", "served")),
             _find(database, "gateway_pauses", maintained, "starts_at"),
             _find(database, "routing_rules", {"at": within}, "at"),
         )
     actions = [
         *map(_told, audit),
         *map(_allocated, allocations),
-        *_put_in_force(models, audit),
+        *(one for one in _put_in_force(models, audit) if since <= one.at < until),
         *(end for pause in pauses for end in _maintained(pause) if since <= end.at < until),
         *(_action(one["at"], "routing rules changed", "router", "/routing") for one in rules),
     ]
@@ -104,12 +107,15 @@ def _allocated(allocation: Document) -> Annotation:
 
 
 def _put_in_force(models: Sequence[Document], audit: Sequence[Document]) -> Iterator[Annotation]:
-    """What the trainer promoted or a command took back; what people did on the pages is in the audit log."""
-    told = {(entry["subject"], entry.get("details", {}).get("version")) for entry in audit}
+    """Each time that the trainer promoted or a command took back; what people did on the pages the audit log tells."""
     for model in models:
-        if (f"model:{model['kind']}", model["version"]) not in told:
-            words = f"{model['kind']} model in force, version {model['version']}"
-            yield _action(model["in_force_since"], words, "trainer", "/models")
+        subject, version = f"model:{model['kind']}", model["version"]
+        told = [
+            one["at"] for one in audit if one["subject"] == subject and one.get("details", {}).get("version") == version
+        ]
+        for term in model.get("served") or [{"since": model["in_force_since"]}]:
+            if all(abs(at - term["since"]) > TOLD_WITHIN for at in told):
+                yield _action(term["since"], f"{model['kind']} model in force, version {version}", "trainer", "/models")
 
 
 def _maintained(pause: Document) -> Iterator[Annotation]:

@@ -491,6 +491,7 @@ async def test_what_was_done_is_read_every_few_seconds(database: Database) -> No
             entry(40, "routing.overridden", "routing:override"),
             entry(35, "model.promoted", "model:failures", version=3),
             entry(30, "experiment.stop", "experiment:first"),
+            entry(3, "model.rolled_back", "model:reliability", version=4),
             entry(70, "routing.released", "routing:override"),
             entry(20, "failure_code.corrected", "failure_code:51"),
         ]
@@ -500,6 +501,17 @@ async def test_what_was_done_is_read_every_few_seconds(database: Database) -> No
         [
             {"_id": "failures:3", "kind": "failures", "version": 3, "in_force_since": ago(35), **model},
             {"_id": "forest:2", "kind": "forest", "version": 2, "in_force_since": ago(25), **model},
+            {
+                "_id": "reliability:4",
+                "kind": "reliability",
+                "version": 4,
+                "in_force_since": ago(3),
+                **model,
+                "served": [
+                    {"since": ago(33), "until": ago(27)},
+                    {"since": ago(3), "until": None},
+                ],
+            },
         ]
     )
     pause = {"gateway": "bravo", "who": "dana", "resumed_at": None, "reason": ""}
@@ -523,11 +535,13 @@ async def test_what_was_done_is_read_every_few_seconds(database: Database) -> No
         (45, "alpha resumed", "dana"),
         (40, "routing overridden", "dana"),
         (35, "failures model promoted", "dana"),
+        (33, "reliability model in force, version 4", "trainer"),
         (30, "first experiment stop", "dana"),
         (25, "forest model in force, version 2", "trainer"),
         (15, "bravo maintenance begins", "dana"),
         (12, "routing rules changed", "router"),
         (10, "experiments: first, second", "experiment allocator"),
+        (3, "reliability model rolled back", "dana"),
     ]
     known = live.snapshot.actions
     await database["audit"].insert_one(entry(-0.01, "gateway.maintenance_planned", "gateway:echo"))
