@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -54,8 +54,8 @@ JOINED_S: Final = 900.0
 """Trouble that began within so many seconds of an open anomaly may be the same, seen wider."""
 JOINED_SHARE: Final = 0.8
 JOINED_SHARE_NEAR: Final = 0.6
-"""Two anomalies are one wider one when it explains so much of what the two explain; when they began together
-and share a gateway, method, issuer, network or country, less will do."""
+"""Two anomalies are one wider one when it explains so much of what the two explain; less will do when they began
+together, or one is a part of the other, and they share a gateway, method, issuer, network or country."""
 LIES_IN_SHARE: Final = 0.9
 """An anomaly of another segment is the same trouble when so much of what it has too many of lies in the alarm's."""
 REVIEWS_S: Final = (6.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0)
@@ -63,6 +63,19 @@ REVIEWS_S: Final = (6.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0)
 REVIEW_GAIN: Final = 4.0
 UPDATE_S: Final = 60.0
 """Seconds since an anomaly was last told before it may be told to be worse, or to cost less than half as much."""
+
+
+class Alarm(NamedTuple):
+    """Enough evidence of one channel, from the first tick to the last; ``nats`` of the segment that explains it best.
+
+    ``upwards``: for means, whether larger is worse.
+    """
+
+    channel: int
+    upwards: bool
+    start: int
+    tick: int
+    nats: float
 
 
 class Casebook:
@@ -127,7 +140,7 @@ class Casebook:
         key = table.segments[best]
         if nats < self.doubted.get((signal, key), 0.0):
             return []
-        known = self._same(key, signal, start, float(excess.nats[best]), channel, tick)
+        known = self._same(key, signal, Alarm(channel, size > 1, start, tick, float(excess.nats[best])))
         if known is not None:
             return known
         if len(self.incidents) >= OPEN_MAX:
@@ -193,23 +206,25 @@ class Casebook:
         near = abs(other.first - start) * self._ledger.tick_s <= JOINED_S
         return near and RANK[signal] > RANK[other.finding.signal]
 
-    def _same(  # one trouble may be told by two channels, and seen in parts
-        self, key: SegmentKey, signal: SignalName, start: int, nats: float, channel: int, tick: int
-    ) -> list[Change] | None:
-        """If it is the trouble of an open anomaly: that one, widened or renamed; None if it is another."""
+    def _same(self, key: SegmentKey, signal: SignalName, alarm: Alarm) -> list[Change] | None:
+        """If it is the trouble of an open anomaly: that one, widened or renamed; None if it is another.
+
+        One trouble may be told by two channels, and seen in parts.
+        """
         ledger = self._ledger
         for incident in self.incidents:
-            near = max(tick - incident.opened, abs(start - incident.first)) * ledger.tick_s <= JOINED_S
+            late = max(alarm.tick - incident.opened, abs(alarm.start - incident.first))
+            near = late * ledger.tick_s <= JOINED_S
             if not near or not overlap(key, incident.segment):
                 continue
             nested = contains(key, incident.segment) or contains(incident.segment, key)
             if nested and RANK[signal] > RANK[incident.finding.signal]:
-                return self._renamed(incident, key, signal, channel, tick)
+                return self._renamed(incident, key, signal, alarm.channel, alarm.tick)
         for incident in self.incidents:
-            if (incident.finding.signal == signal or self._part_of(incident, key, channel)) and not incident.well:
-                wider = self._wider(incident, key, nats, channel, (start, tick))
+            if (incident.finding.signal == signal or self._part_of(incident, key, alarm.channel)) and not incident.well:
+                wider = self._wider(incident, key, alarm)
                 if wider is not None:
-                    return self._renamed(incident, wider, signal, channel, tick)
+                    return self._renamed(incident, wider, signal, alarm.channel, alarm.tick)
         return None
 
     @staticmethod
@@ -217,31 +232,28 @@ class Casebook:
         """Whether it is a part of a segment with the same failures, whatever they are told as: few may have misled."""
         return contains(key, incident.segment) and max(channel, incident.channel) < COUNTED
 
-    def _wider(
-        self, incident: Incident, key: SegmentKey, nats: float, channel: int, span: tuple[int, int]
-    ) -> SegmentKey | None:
+    def _wider(self, incident: Incident, key: SegmentKey, alarm: Alarm) -> SegmentKey | None:
         """The segment that explains nearly all that an alarm and an open anomaly do, if there is one.
 
         It is the smallest one that holds both, or that of the alarm, where nearly all that the anomaly has too many of
         lies in it.
         """
-        start, tick = span
-        ledger, table = self._ledger, self._ledger.table
+        ledger, table, channel = self._ledger, self._ledger.table, alarm.channel
         both = _common(key, incident.segment)
         own = table.segment(incident.segment)
         if own is None:
             return None
-        first = max(min(incident.first, start), ledger.blocks.oldest() or 0)
+        first = max(min(incident.first, alarm.start), ledger.blocks.oldest() or 0)
         sums = self._since(incident, channel, first)
-        excess = self._excess(channel, sums, first, tick)
-        near = abs(start - incident.first) * ledger.tick_s <= JOINED_S
+        excess = self._excess(channel, sums, first, alarm.tick, upwards=alarm.upwards)
+        near = abs(alarm.start - incident.first) * ledger.tick_s <= JOINED_S
         if near and both != key and channel < COUNTED and self._lies_in(key, incident.segment, channel, sums):
             return key
         number = table.segment(both)
         if number is None or not self._allowed(channel)[number]:
             return None
-        share = JOINED_SHARE_NEAR if near and both != ALL else JOINED_SHARE
-        if excess.nats[number] < share * (excess.nats[own] + nats):
+        share = JOINED_SHARE_NEAR if (near or both == key) and both != ALL else JOINED_SHARE
+        if excess.nats[number] < share * (excess.nats[own] + alarm.nats):
             return None
         parts = [own] if table.segment(key) in (None, own) else [own, int(table.segment(key) or 0)]
         return both if self._rest_suffers(excess, number, parts) else None
