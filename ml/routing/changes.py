@@ -33,21 +33,26 @@ LASTING_PAYMENTS: Final = 20.0
 """Recent payments that a steady state must rest on."""
 
 
-def watch(
-    nodes: Sequence[Node], recent: Sequence[float], final: float, counts: tuple[float, float], at: float, armed: float
+def watch(  # everything that is known of an outcome
+    nodes: Sequence[Node],
+    recent: Sequence[float],
+    expected: tuple[float, float],
+    counts: tuple[float, float],
+    at: float,
+    armed: float,
 ) -> tuple[int, Change] | None:
     """Let the detectors of the finest node first, then of those above, judge an outcome; one alarm is enough.
 
     Args:
         nodes: from the gateway down.
         recent: what each node expected, before its own recent difference.
-        final: what was expected in the end.
+        expected: success that was expected in the end, and that of the best gateway with such payments.
         counts: payments that succeeded and failed.
         at: when they were made.
         armed: payments that the expectation rests on.
     Returns: place of the node that changed, and how; None: none did.
     """
-    fall, rise = surprises(final, *counts)
+    fall, rise = surprises(expected[0], *counts, best=expected[1])
     fall = fall if armed >= ARMED_FROM else 0.0
     rise = rise if armed >= ARMED_RISE_FROM else 0.0
     payments = counts[0] + counts[1]

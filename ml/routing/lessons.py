@@ -41,9 +41,13 @@ LEAF: Final = 2
 
 
 class Seen(NamedTuple):
-    """What each link of the chain had expected of an outcome, before it was known."""
+    """What each link of the chain had expected of an outcome, before it was known.
+
+    ``alike``: what such payments do to all gateways, log odds.
+    """
 
     common: list[float]
+    alike: float
     steady: list[float]
     hour: float
     recent: list[float]
@@ -193,18 +197,20 @@ class Lessons:
         """Walk the chain for an outcome's payment, and note what was expected at each link."""
         nodes, keys, at = lesson.nodes, lesson.keys, lesson.at
         common, steady, recent = [], [], []
-        z = logit(self._top_rate(nodes[0], self._whole())) + lesson.shift
+        own = logit(self._top_rate(nodes[0], self._whole()))
+        z = own + lesson.shift
         for key in keys:
             row = self._table.row(key)
             assert row is not None
             common.append(chance(z))
             z += row.common.shift
+        alike = z - own
         for node in nodes[1:]:
             steady.append(chance(z))
             z += node.shift
         hour = chance(z)
         if not self._alert:
-            return Seen(common, steady, hour, [hour] * len(nodes), hour, hour)
+            return Seen(common, alike, steady, hour, [hour] * len(nodes), hour, hour)
         z += lesson.timed.shift
         base = chance(z)
         for place, node in enumerate(nodes):
@@ -212,7 +218,7 @@ class Lessons:
             if place in (0, LEAF) or node.apart:
                 strength = STRENGTH_APART if node.apart else self._recent_pools[min(place, 1)].strength
                 z += node.recent_shift(at, self._recent, strength)[0]
-        return Seen(common, steady, hour, recent, base, chance(z))
+        return Seen(common, alike, steady, hour, recent, base, chance(z))
 
     def _teach(self, lesson: Lesson, seen: Seen, apart: int | None) -> None:
         """Teach each node what happened beside what it expected; above a node that is apart, nobody hears of it."""
@@ -272,11 +278,20 @@ class Lessons:
         lesson.measure(self._hour_pool, timed.payments, timed.succeeded - timed.expected, mean)
         timed.add_recent(*lesson.counts, lesson.expected(mean))
 
+    def _best(self, alike: float) -> float:
+        """Success of the best gateway with payments that do so much to all gateways; 0 when none is known."""
+        best = 0.0
+        for top in self._table.tops.values():
+            if top.payments >= FIRM_FROM and top.succeeded > best * top.payments:
+                best = top.succeeded / top.payments
+        return chance(logit(best) + alike) if best else 0.0
+
     def _watch(self, lesson: Lesson, seen: Seen) -> None:
         """Feed the change detectors, and follow an alarm."""
         nodes, (payments, succeeded) = lesson.nodes, lesson.counts
         armed = math.inf if any(node.apart for node in nodes) else nodes[0].payments
-        found = watch(nodes, seen.recent, seen.final, (succeeded, payments - succeeded), lesson.at, armed)
+        expected = seen.final, self._best(seen.alike)
+        found = watch(nodes, seen.recent, expected, (succeeded, payments - succeeded), lesson.at, armed)
         if found is not None:
             place, change = found
             since = part(nodes, place, change, seen.base, lesson.at)

@@ -9,7 +9,8 @@ FALL: Final = 0.15
 """A fall worth noticing: success lower by this much, or halved if that is less (Page's test needs one alternative)."""
 
 RISE: Final = 0.1
-"""A rise worth noticing: success higher by this much, or half of what is missing to certainty if that is more."""
+"""A rise worth noticing: success higher by this much, or half of what is missing to certainty, or as high as the best
+gateway, whichever is most: nobody would be sent there for less."""
 
 RATE_MIN: Final = 0.01
 """Predictions are kept this far from 0 and 1 for the detector: one surprise cannot be infinite evidence."""
@@ -182,11 +183,18 @@ class Node:
         self.rise.clear()
 
 
-def surprises(rate: float, succeeded: float, failed: float) -> tuple[float, float]:
-    """Log likelihood ratios with which outcomes speak for a fall and for a rise from a predicted rate."""
+def surprises(rate: float, succeeded: float, failed: float, best: float = 0.0) -> tuple[float, float]:
+    """Log likelihood ratios with which outcomes speak for a fall and for a rise from a predicted rate.
+
+    Args:
+        rate: predicted success.
+        succeeded: payments that did.
+        failed: payments that did not.
+        best: success of the best gateway with such payments; 0: not known.
+    """
     rate = min(max(rate, RATE_MIN), 1 - RATE_MIN)
     fallen = max(rate - FALL, rate / 2)
-    risen = max(rate + RISE, (1 + rate) / 2)
+    risen = max(rate + RISE, (1 + rate) / 2, min(best, 1 - RATE_MIN))
     fall = succeeded * math.log(fallen / rate) + failed * math.log((1 - fallen) / (1 - rate))
     if risen >= 1:  # a rate so high cannot rise by as much, and what is good already needs no discovery
         return fall, 0.0
