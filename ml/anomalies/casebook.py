@@ -110,14 +110,39 @@ class Casebook:
         return free
 
     def _since(self, incident: Incident, channel: int, first: int) -> Floats:
-        """Sums since a tick of what no other anomaly explains, open or closed meanwhile. Shape (cells, STATISTICS)."""
-        table = self._ledger.table
+        """Sums since a tick of what no other anomaly explains, open or closed meanwhile. Shape (cells, STATISTICS).
+
+        One that closed explains only the ticks in which it was ill, and nothing of how many orders there were.
+        """
+        ledger, table = self._ledger, self._ledger.table
         free = self.unmasked(but=incident)[channel]
+        over = [one for one in self.spoilt if self._explained(one, incident, channel, first)]
+        if not over:
+            return ledger.since(first, free)
         own = table.covered(incident.segment)
-        for one in self.spoilt:
-            if one.last is not None and one.last >= first and one.signal and channel in MASKS[one.signal]:
-                free &= own | ~table.covered(one.segment)
-        return self._ledger.since(first, free)
+        edges = {first} | {max(one.first, first) for one in over} | {(one.last or first) + 1 for one in over}
+        total: Floats = np.zeros(0)
+        after: Floats = np.zeros(0)
+        for edge in sorted(edges, reverse=True):  # each stretch is what came since its beginning less what came later
+            since = ledger.since(edge, free)
+            part = since - after if after.size else since.copy()
+            for one in over:
+                if one.first <= edge <= (one.last or first):
+                    inside = table.covered(one.segment)
+                    part[inside if contains(incident.segment, one.segment) else inside & ~own] = 0.0
+            total = total + part if total.size else part
+            after = since
+        return total
+
+    @staticmethod
+    def _explained(one: Spoilt, incident: Incident, channel: int, first: int) -> bool:
+        """Whether a closed anomaly may explain what is seen on a channel since a tick, beside an open one.
+
+        Not one of the same segment, which would be a relapse; nor one that closed as a part of a wider one.
+        """
+        if one.last is None or one.last < first or one.joined or one.signal is None or channel >= COUNTED + 2:
+            return False
+        return channel in MASKS[one.signal] and one.segment != incident.segment
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
@@ -169,7 +194,7 @@ class Casebook:
         for other in [
             one for one in self.incidents if contains(key, one.segment) and self._explains(signal, one, start)
         ]:
-            changes.append(self.close(other, tick, "part of a wider one"))
+            changes.append(self.close(other, tick, "part of a wider one", joined=True))
         self.incidents.append(Incident(finding, channel=channel, first=start, opened=tick, ratio=ratio))
         return [*changes, Change("opened", finding)]
 
@@ -256,7 +281,7 @@ class Casebook:
         if excess.nats[number] < share * (excess.nats[own] + alarm.nats):
             return None
         parts = [own] if table.segment(key) in (None, own) else [own, int(table.segment(key) or 0)]
-        return both if self._rest_suffers(excess, number, parts) else None
+        return both if self._rest_suffers(excess, number, parts, ledger.usual) else None
 
     def _lies_in(self, key: SegmentKey, other: SegmentKey, channel: int, sums: Floats) -> bool:
         """Whether nearly all hits that another segment has too many of lie in this one."""
@@ -267,13 +292,14 @@ class Casebook:
         return whole > 0 and float(more[inside & table.covered(key)].sum()) >= LIES_IN_SHARE * whole
 
     @staticmethod
-    def _rest_suffers(excess: Excess, wide: int, parts: Sequence[int]) -> bool:
-        """Whether a segment without some of its parts is unwell as well, if there is much of it left."""
-        if wide in parts:
+    def _rest_suffers(excess: Excess, wide: int, parts: Sequence[int], usual: Floats) -> bool:
+        """Whether a segment without some of its parts is unwell as well, if there usually is much of it left.
+
+        ``usual``: traffic of each segment, whatever is explained. Where all of the rest is explained, nothing is known.
+        """
+        if wide in parts or usual[wide] - sum(usual[part] for part in parts) < REST_MIN * usual[wide]:
             return True
         rest = excess.without(wide, parts)
-        if float(rest.expected[0]) < REST_MIN * float(excess.expected[wide]):
-            return True
         least = min((np.log(excess.ratio(part)) for part in parts), key=abs)
         return bool(np.log(rest.ratio(0)) / least >= REST_SHARE) if least else True
 
@@ -352,7 +378,7 @@ class Casebook:
             signal = found if RANK[found] > RANK[signal] or mixed else signal
         better = best != own and net[best] - net[own] >= REVIEW_GAIN + 0.03 * net[own]
         if better and contains(table.segments[best], incident.segment) and channel < COUNTED:
-            better = self._rest_suffers(excess, best, [own])
+            better = self._rest_suffers(excess, best, [own], ledger.usual)
         key = table.segments[best] if better else incident.segment
         taken = any(
             one is not incident and one.segment == key and one.finding.signal == signal for one in self.incidents
@@ -405,13 +431,13 @@ class Casebook:
 
     # --- closing ------------------------------------------------------------------------------------------------------
 
-    def close(self, incident: Incident, tick: int, because: str) -> Change:
-        """Close an anomaly; its time is not learnt from."""
+    def close(self, incident: Incident, tick: int, because: str, *, joined: bool = False) -> Change:
+        """Close an anomaly; its time is not learnt from. ``joined``: what it told goes on as a part of another one."""
         ledger = self._ledger
         self.incidents.remove(incident)
         since = max(incident.well_since, incident.first) if incident.well else tick
         finding = incident.finding
-        self.spoilt.append(Spoilt(finding.segment, incident.first, since, finding.signal))
+        self.spoilt.append(Spoilt(finding.segment, incident.first, since, finding.signal, joined))
         del self.spoilt[:-SPOILT_KEPT]
         now = (tick + 1) * ledger.tick_s
         closed_at = min(max(since * ledger.tick_s, finding.started_at), now)

@@ -41,6 +41,8 @@ HEALTH_NEEDED: Final = 7.0
 """Nats of evidence for health: some 1,100 to 1."""
 RATIO_MIN: Final = 1.6
 """An anomaly is taken to be at least so many times normal; recovery stays decidable."""
+TEMPERED_MIN: Final = 1.2
+"""However mild it turns out to be, it is so many times normal: else nothing could ever tell that it is over."""
 HEALTH_MAX: Final = 12.0
 """Evidence for health is not kept beyond this, so that a relapse shows."""
 
@@ -113,9 +115,10 @@ class Incident:
     def temper(self, ratio: float) -> None:
         """Take it for less bad than at first, if it is: the worst stretch opens an anomaly, and recovery is judged
         against how bad it was."""
-        milder = min(self.ratio, ratio) if self.ratio >= 1 else max(self.ratio, ratio)
-        if (milder >= 1) == (self.ratio >= 1):
-            self.ratio = milder
+        if self.ratio >= 1:
+            self.ratio = min(self.ratio, max(ratio, TEMPERED_MIN))
+        else:
+            self.ratio = max(self.ratio, min(ratio, 1 / TEMPERED_MIN))
 
     def weigh(self, ratios: Floats, first: int, *, stride: int = 1) -> None:
         """Add the evidence for health of some steps up; ``first``: the first tick, ``stride``: ticks in a step."""

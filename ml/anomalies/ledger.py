@@ -62,13 +62,14 @@ ROOM: Final = 0.9
 class Spoilt(NamedTuple):
     """A segment and the ticks that are not learnt from: something was wrong. ``last`` None: it still is.
 
-    ``signal`` None: planned maintenance.
+    ``signal`` None: planned maintenance. ``joined``: it closed because it was found to be a part of a wider anomaly.
     """
 
     segment: SegmentKey
     first: int
     last: int | None
     signal: SignalName | None = None
+    joined: bool = False
 
     @property
     def orders_only(self) -> bool:
@@ -125,10 +126,14 @@ class Ledger:
 
     def choose(self) -> Watched:
         """The segments worth watching now."""
-        usual = self.table.roll_up(self.baseline.settled_per_s(self.table)[:, None])[:, 0]
-        watched = Watched(self.table, usual, watched_max=self._watched_max)
+        watched = Watched(self.table, self.usual, watched_max=self._watched_max)
         self._doubles = watched.doubles
         return watched
+
+    @property
+    def usual(self) -> Floats:
+        """Attempts a second of each segment in usual times. Shape (segments,)."""
+        return self.table.roll_up(self.baseline.settled_per_s(self.table)[:, None])[:, 0]
 
     @property
     def named(self) -> Flags:
