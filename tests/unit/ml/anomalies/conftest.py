@@ -60,15 +60,21 @@ class Stream:
         faults: np.ndarray | None = None,
         amount: float = 1.0,
         probes: float = 0.0,
+        methods: np.ndarray | None = None,
     ) -> list[Change]:
         """Let time pass. Returns what the detector told.
 
         ``share``: each gateway's part of the traffic; ``busy``: times the usual traffic; ``faults``: shares of the
-        sides; ``amount``: times the usual amounts; ``probes``: small declined cards a second on top.
+        sides; ``amount``: times the usual amounts; ``probes``: small declined cards a second on top;
+        ``methods``: the share of each method's payments that come at all.
         """
         told: list[Change] = []
         for second in range(seconds):
             rows = self._second(failing, slow, share, busy, faults, amount)
+            if methods is not None:
+                method_of = {cell: method for (_, method, _), cell in self._cells.items()}
+                comes = methods[[method_of[cell] for cell in rows.cell.tolist()]]
+                rows = rows.take(self.random.random(len(rows.at)) < comes)
             self.waiting.append(joined([rows, self._probes(probes)]) if probes else rows)
             self.now += 1
             if second % self.step == self.step - 1 or second == seconds - 1:

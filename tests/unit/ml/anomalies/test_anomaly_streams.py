@@ -141,6 +141,60 @@ def test_trouble_that_is_over_is_not_taken_for_what_goes_on(stream, seed):
     assert [finding.segment for finding in world.detector.open_findings] == [BRAVO]
 
 
+def names_of(told):
+    """The names that each anomaly ever had, in the order in which they were opened."""
+    names = {}
+    for change in told:
+        names.setdefault(change.finding.anomaly_id, []).append(change.finding.segment)
+    return [list(dict.fromkeys(each)) for each in names.values()]
+
+
+def test_a_part_that_recovers_does_not_give_its_name_to_the_whole(stream):
+    """Bravo's cards are down, then all of bravo is mildly ill; cards recover, and bravo's anomaly stays bravo's."""
+    world = stream(2)
+    world.run(180)
+    cards = ("bravo", "card", None, None, None)
+
+    def mild(g, m, i, rate):
+        return np.where(g == 1, rate + 0.12, rate)
+
+    def both(g, m, i, rate):
+        return np.where((g == 1) & (m == 0), 0.95, mild(g, m, i, rate))
+
+    told = world.run(200, failing=lambda g, m, i, rate: np.where((g == 1) & (m == 0), 0.95, rate))
+    told += world.run(300, failing=both)
+    told += world.run(250, failing=mild)
+    assert names_of(told) == [[cards], [BRAVO]]
+    assert [finding.segment for finding in world.detector.open_findings] == [BRAVO]
+
+
+def test_a_short_trouble_of_everything_does_not_widen_what_goes_on_in_a_part(stream):
+    """One bank fails at bravo; everything dips for 40 s and is well again: the bank's anomaly keeps its name."""
+    world = stream(2)
+    world.run(180)
+
+    def part(g, m, i, rate):
+        return np.where((g == 1) & (i == 3), 0.95, rate)
+
+    told = world.run(60, failing=part)
+    told += world.run(40, failing=lambda g, m, i, rate: np.where((g == 1) & (i == 3), 0.95, 0.6))
+    told += world.run(200, failing=part)
+    assert names_of(told) == [[("bravo", None, "bank_d", None, None)], [ALL]]
+    assert [finding.segment for finding in world.detector.open_findings] == [("bravo", None, "bank_d", None, None)]
+
+
+def test_orders_that_come_again_do_not_widen_what_is_still_missing(stream):
+    """UPI stays away, then cards as well; UPI comes again, and what is told of cards stays cards until they come."""
+    world = stream(1)
+    world.run(180)
+    world.run(200, methods=np.array([1.0, 0.1, 1.0, 1.0]))
+    world.run(200, methods=np.array([0.2, 0.1, 1.0, 1.0]))
+    told = world.run(500, methods=np.array([0.2, 1.0, 1.0, 1.0]))
+    last = [finding.segment for finding in world.detector.open_findings]
+    assert last == [(None, "card", None, None, None)]
+    assert opened(told) == []
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_traffic_that_a_router_shifts_is_no_anomaly(stream, seed):
     """The gateways' shares change threefold, back and forth, and nothing is told."""
