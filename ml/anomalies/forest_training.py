@@ -130,7 +130,7 @@ def trained(
     if len(trouble):
         metrics |= {"trouble_minutes": float(len(trouble)), "trouble_unusual": float(forest.unusual(trouble).mean())}
     if in_force is None:
-        better, why = misfit <= MISFIT_MAX, "none was in force"
+        better, why = misfit <= MISFIT_MAX, "none that can be used was in force"
     elif in_force.contamination != contamination:
         better, why = misfit <= MISFIT_MAX, f"the one in force was fitted for {in_force.contamination:g}"
     else:
