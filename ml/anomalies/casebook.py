@@ -1,41 +1,30 @@
-"""The open anomalies: what is opened, made wider or narrower, told anew, and closed.
-
-(Longer than other modules, because whether two alarms are one trouble is decided against everything that is open.)
-"""
+"""The open anomalies: what is opened, made wider or narrower, told anew, and closed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from ml.anomalies.channels import (
-    AMOUNT,
     CHANNEL_OF_SIGNAL,
     CHANNELS,
     COUNTED,
-    FAILED,
-    FAULT_FIRST,
-    LATENCY,
-    RETRIES,
-    REVERSALS,
     ROWS,
     SILENCE,
-    SMALL_DECLINED,
     UNUSUAL,
     VOLUME,
     SignalName,
 )
-from ml.anomalies.counting import AMOUNT_N, FAILED_HITS, HITS, LATENCY_N, SETTLED, SUCCEEDED
-from ml.anomalies.evidence import LAG_S
+from ml.anomalies.counting import SETTLED
 from ml.anomalies.findings import Change, Finding, Measurement, is_worse, opened, reason_of, remeasured
 from ml.anomalies.incident import MASKS, RANK, Incident
+from ml.anomalies.joining import is_part_of, lies_in, rest_suffers, smallest_holding
 from ml.anomalies.ledger import Ledger, Spoilt
 from ml.anomalies.localise import Excess, best_segment, signal_of
-from ml.anomalies.measure import Ruler
-from ml.anomalies.segments import ALL, NAMES_GATEWAY, Flags, Floats, SegmentKey, contains, overlap
+from ml.anomalies.scales import Scales
+from ml.anomalies.segments import ALL, Flags, Floats, SegmentKey, contains, overlap
 
 MIX_HITS_MIN: Final = 20.0
 """From so many failures of one kind too many on, a loss of success that is none is told as a change of their mix."""
@@ -44,10 +33,6 @@ UNNAMED_AFTER_S: Final = 1800.0
 DOUBT_NATS: Final = 5.0
 DOUBTED_MAX: Final = 500
 """So much more evidence is asked for where an operator said that there was nothing."""
-REST_MIN: Final = 0.1
-REST_SHARE: Final = 0.4
-"""A wider segment is named only if what it holds besides, when that is a tenth of it, is nearly half as unwell, by the
-logarithms of how many times the expected was seen."""
 OPEN_MAX: Final = 200
 SPOILT_KEPT: Final = 500
 JOINED_S: Final = 900.0
@@ -56,8 +41,6 @@ JOINED_SHARE: Final = 0.8
 JOINED_SHARE_NEAR: Final = 0.6
 """Two anomalies are one wider one when it explains so much of what the two explain; less will do when they began
 together, or one is a part of the other, and they share a gateway, method, issuer, network or country."""
-LIES_IN_SHARE: Final = 0.9
-"""An anomaly of another segment is the same trouble when so much of what it has too many of lies in the alarm's."""
 REVIEWS_S: Final = (6.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0)
 """So long after opening, a segment that explains the trouble clearly better replaces the first one."""
 REVIEW_GAIN: Final = 4.0
@@ -87,7 +70,7 @@ class Casebook:
     """
 
     def __init__(self, ledger: Ledger, *, attempts_min: int) -> None:
-        self._ledger = ledger
+        self._ledger, self._scales = ledger, Scales(ledger)
         self._attempts_min = attempts_min
         self.incidents: list[Incident] = []
         self.spoilt: list[Spoilt] = []
@@ -153,14 +136,14 @@ class Casebook:
         ledger, table = self._ledger, self._ledger.table
         start = max(start, ledger.blocks.oldest() or start)
         sums = ledger.since(start, self.unmasked()[channel])
-        excess = self._excess(channel, sums, start, tick, upwards=size > 1)
-        among = table.overlapping(table.covered(table.segments[segment])) & self._allowed(channel)
+        excess = self._scales.excess(channel, sums, start, tick, upwards=size > 1)
+        among = table.overlapping(table.covered(table.segments[segment])) & self._scales.allowed(channel)
         if channel < COUNTED:
             among &= excess.trials >= self._attempts_min
         if not among.any():
             return []
         best, _ = best_segment(table, excess.nats, among)
-        measured = self._measured(channel, sums, excess)
+        measured = self._scales.measured(channel, sums, excess)
         signal = signal_of(channel, best, measured)
         key = table.segments[best]
         if nats < self.doubted.get((signal, key), 0.0):
@@ -184,8 +167,8 @@ class Casebook:
         nats: float,
     ) -> list[Change]:
         ledger = self._ledger
-        channel = self._told_channel(signal, channel, number, measured)
-        measurement = self._measure(key, number, signal, channel, measured, tick - start + 1)
+        channel = self._scales.told_channel(signal, channel, number, measured)
+        measurement = self._scales.measure(key, number, signal, channel, measured, tick - start + 1)
         now = (tick + 1) * ledger.tick_s
         finding = opened(key, signal, measurement, started_at=start * ledger.tick_s, now=now)
         finding = msgspec.structs.replace(finding, score=round(nats, 2))
@@ -246,16 +229,11 @@ class Casebook:
             if nested and RANK[signal] > RANK[incident.finding.signal]:
                 return self._renamed(incident, key, signal, alarm.channel, alarm.tick)
         for incident in self.incidents:
-            if (incident.finding.signal == signal or self._part_of(incident, key, alarm.channel)) and not incident.well:
+            if (incident.finding.signal == signal or is_part_of(incident, key, alarm.channel)) and not incident.well:
                 wider = self._wider(incident, key, alarm)
                 if wider is not None:
                     return self._renamed(incident, wider, signal, alarm.channel, alarm.tick)
         return None
-
-    @staticmethod
-    def _part_of(incident: Incident, key: SegmentKey, channel: int) -> bool:
-        """Whether it is a part of a segment with the same failures, whatever they are told as: few may have misled."""
-        return contains(key, incident.segment) and max(channel, incident.channel) < COUNTED
 
     def _wider(self, incident: Incident, key: SegmentKey, alarm: Alarm) -> SegmentKey | None:
         """The segment that explains nearly all that an alarm and an open anomaly do, if there is one.
@@ -264,44 +242,24 @@ class Casebook:
         lies in it.
         """
         ledger, table, channel = self._ledger, self._ledger.table, alarm.channel
-        both = _common(key, incident.segment)
+        both = smallest_holding(key, incident.segment)
         own = table.segment(incident.segment)
         if own is None:
             return None
         first = max(min(incident.first, alarm.start), ledger.blocks.oldest() or 0)
         sums = self._since(incident, channel, first)
-        excess = self._excess(channel, sums, first, alarm.tick, upwards=alarm.upwards)
+        excess = self._scales.excess(channel, sums, first, alarm.tick, upwards=alarm.upwards)
         near = abs(alarm.start - incident.first) * ledger.tick_s <= JOINED_S
-        if near and both != key and channel < COUNTED and self._lies_in(key, incident.segment, channel, sums):
+        if near and both != key and channel < COUNTED and lies_in(ledger, key, incident.segment, channel, sums):
             return key
         number = table.segment(both)
-        if number is None or not self._allowed(channel)[number]:
+        if number is None or not self._scales.allowed(channel)[number]:
             return None
         share = JOINED_SHARE_NEAR if (near or both == key) and both != ALL else JOINED_SHARE
         if excess.nats[number] < share * (excess.nats[own] + alarm.nats):
             return None
         parts = [own] if table.segment(key) in (None, own) else [own, int(table.segment(key) or 0)]
-        return both if self._rest_suffers(excess, number, parts, ledger.usual) else None
-
-    def _lies_in(self, key: SegmentKey, other: SegmentKey, channel: int, sums: Floats) -> bool:
-        """Whether nearly all hits that another segment has too many of lie in this one."""
-        table = self._ledger.table
-        more = sums[:, HITS + channel] - sums[:, SETTLED] * self._ledger.normal.rate[:, channel]
-        inside = table.covered(other)
-        whole = float(more[inside].sum())
-        return whole > 0 and float(more[inside & table.covered(key)].sum()) >= LIES_IN_SHARE * whole
-
-    @staticmethod
-    def _rest_suffers(excess: Excess, wide: int, parts: Sequence[int], usual: Floats) -> bool:
-        """Whether a segment without some of its parts is unwell as well, if there usually is much of it left.
-
-        ``usual``: traffic of each segment, whatever is explained. Where all of the rest is explained, nothing is known.
-        """
-        if wide in parts or usual[wide] - sum(usual[part] for part in parts) < REST_MIN * usual[wide]:
-            return True
-        rest = excess.without(wide, parts)
-        least = min((np.log(excess.ratio(part)) for part in parts), key=abs)
-        return bool(np.log(rest.ratio(0)) / least >= REST_SHARE) if least else True
+        return both if rest_suffers(excess, number, parts, ledger.usual) else None
 
     def _renamed(
         self, incident: Incident, key: SegmentKey, signal: SignalName, channel: int, tick: int
@@ -313,8 +271,8 @@ class Casebook:
         sums = self._since(incident, channel, first)
         number = ledger.table.segment(key)
         assert number is not None
-        measured = self._measured(channel, sums, self._excess(channel, sums, first, tick))
-        told = self._told_channel(signal, channel, number, measured)
+        measured = self._scales.measured(channel, sums, self._scales.excess(channel, sums, first, tick))
+        told = self._scales.told_channel(signal, channel, number, measured)
         return [self._tell(incident, key, number, told, measured, first, tick)]
 
     def take_up(self, finding: Finding, tick: int) -> None:
@@ -363,14 +321,14 @@ class Casebook:
             return []
         first = max(incident.first, ledger.blocks.oldest() or 0)
         sums = self._since(incident, channel, first)
-        excess = self._excess(channel, sums, first, tick, upwards=incident.ratio >= 1)
+        excess = self._scales.excess(channel, sums, first, tick, upwards=incident.ratio >= 1)
         if excess.trials[own] <= 0:  # all of it is part of another one
             return []
-        among = table.overlapping(table.covered(incident.segment)) & self._allowed(channel)
+        among = table.overlapping(table.covered(incident.segment)) & self._scales.allowed(channel)
         best, net = best_segment(table, excess.nats, among)
         if not incident.recovering:
             incident.temper(excess.ratio(own))
-        measured = self._measured(channel, sums, excess)
+        measured = self._scales.measured(channel, sums, excess)
         signal = incident.finding.signal
         if channel < COUNTED:
             found = signal_of(channel, best, measured)
@@ -378,7 +336,7 @@ class Casebook:
             signal = found if RANK[found] > RANK[signal] or mixed else signal
         better = best != own and net[best] - net[own] >= REVIEW_GAIN + 0.03 * net[own]
         if better and contains(table.segments[best], incident.segment) and channel < COUNTED:
-            better = self._rest_suffers(excess, best, [own], ledger.usual)
+            better = rest_suffers(excess, best, [own], ledger.usual)
         key = table.segments[best] if better else incident.segment
         taken = any(
             one is not incident and one.segment == key and one.finding.signal == signal for one in self.incidents
@@ -387,7 +345,7 @@ class Casebook:
             return []
         incident.finding = msgspec.structs.replace(incident.finding, segment=key, signal=signal)
         number = best if better else own
-        told = self._told_channel(signal, channel, number, measured)
+        told = self._scales.told_channel(signal, channel, number, measured)
         return [self._tell(incident, key, number, told, measured, first, tick)]
 
     def _worsened(self, incident: Incident, tick: int) -> list[Change]:
@@ -398,9 +356,10 @@ class Casebook:
             return []
         first = tick - int(UPDATE_S / ledger.tick_s) + 1
         sums = ledger.since(first)
-        measured = self._measured(incident.channel, sums, self._excess(incident.channel, sums, first, tick))
+        excess = self._scales.excess(incident.channel, sums, first, tick)
+        measured = self._scales.measured(incident.channel, sums, excess)
         finding = incident.finding
-        measurement = self._measure(
+        measurement = self._scales.measure(
             incident.segment, number, finding.signal, incident.channel, measured, tick - first + 1
         )
         if measurement.attempts >= self._attempts_min and is_worse(finding, measurement):
@@ -423,7 +382,7 @@ class Casebook:
         first: int,
         tick: int,
     ) -> Change:
-        measurement = self._measure(key, number, incident.finding.signal, channel, measured, tick - first + 1)
+        measurement = self._scales.measure(key, number, incident.finding.signal, channel, measured, tick - first + 1)
         incident.finding = remeasured(incident.finding, measurement, (tick + 1) * self._ledger.tick_s, segment=key)
         incident.renew(channel=channel, ratio=measured[channel].ratio(number), tick=tick + 1)
         incident.told_tick = tick
@@ -449,79 +408,3 @@ class Casebook:
         """Segments and times that nothing is learnt from."""
         now = [Spoilt(one.segment, one.first, None, one.finding.signal) for one in self.incidents]
         return self.spoilt + now + [Spoilt(segment, 0, None) for segment in self.planned]
-
-    # --- measuring ----------------------------------------------------------------------------------------------------
-
-    def _allowed(self, channel: int) -> Flags:
-        """The segments that a channel is told of."""
-        named = self._ledger.named
-        if channel in (AMOUNT, RETRIES, VOLUME, UNUSUAL):
-            named &= ~NAMES_GATEWAY[self._ledger.table.family]
-        return named
-
-    def _excess(self, channel: int, sums: Floats, first: int, tick: int, *, upwards: bool = True) -> Excess:
-        ledger = self._ledger
-        orders = 0.0
-        if channel == VOLUME:
-            at = (tick + 1) * ledger.tick_s
-            per_s = ledger.clock.expected(at) or ledger.clock.recent() or 0.0
-            orders = ledger.orders_expected(first, tick, per_s)
-        elif channel in (RETRIES, REVERSALS):
-            column, lag = (FAILED_HITS, LAG_S[0]) if channel == RETRIES else (SUCCEEDED, LAG_S[1])
-            earlier = int(lag / ledger.tick_s)
-            sums[:, column] = (
-                ledger.since(first - earlier)[:, column] * (tick - first + 1) / (tick - first + 1 + earlier)
-            )
-        return ledger.excess(channel, sums, orders=orders, upwards=upwards)
-
-    def _measured(self, channel: int, sums: Floats, excess: Excess) -> dict[int, Excess]:
-        measured = {channel: excess}
-        if channel < COUNTED or channel == AMOUNT:
-            for place in (FAILED, *range(FAULT_FIRST, SMALL_DECLINED + 1)):
-                measured.setdefault(place, self._ledger.excess(place, sums))
-        return measured
-
-    def _told_channel(self, signal: SignalName, channel: int, number: int, measured: dict[int, Excess]) -> int:
-        """The channel that shows the trouble, and its end, most clearly."""
-        if signal == "card_testing":
-            return SMALL_DECLINED
-        if signal == "success_rate":
-            shown = max(range(SMALL_DECLINED), key=lambda place: float(measured[place].nats[number]))
-            return FAILED if measured[FAILED].nats[number] >= 0.7 * measured[shown].nats[number] else shown
-        return channel
-
-    def _measure(  # what a person is told of one segment
-        self, key: SegmentKey, number: int, signal: SignalName, channel: int, measured: dict[int, Excess], ticks: int
-    ) -> Measurement:
-        ledger = self._ledger
-        inside = ledger.table.covered(key)
-        usual = ledger.baseline.settled_per_s(ledger.table)
-        ruler = Ruler(
-            key,
-            number,
-            inside,
-            traffic_share=float(usual[inside].sum() / max(usual.sum(), 1e-12)),
-            minutes=ticks * ledger.tick_s / 60,
-            amounts=ledger.amounts,
-        )
-        shown = FAILED if signal == "success_rate" else channel
-        doubt = float(ledger.doubt[number, shown]) if shown < COUNTED + 2 else 0.1
-        return ruler.measure(signal, shown, measured, doubt=doubt, level=self._level(shown, inside))
-
-    def _level(self, channel: int, inside: Flags) -> float:
-        """The usual latency (ms) or amount (minor units) of these cells."""
-        if channel not in (LATENCY, AMOUNT):
-            return 0.0
-        ledger = self._ledger
-        mean = ledger.normal.latency if channel == LATENCY else ledger.normal.amount
-        weight = ledger.baseline.column(ledger.table, LATENCY_N if channel == LATENCY else AMOUNT_N) * inside
-        return float(np.exp((mean * weight).sum() / max(weight.sum(), 1e-12)))
-
-
-def _common(one: SegmentKey, other: SegmentKey) -> SegmentKey:
-    """The smallest segment that holds both.
-
-    >>> _common(("bravo", "card", None, None, None), ("bravo", "upi", None, None, None))
-    ('bravo', None, None, None, None)
-    """
-    return tuple(a if a == b else None for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
