@@ -35,6 +35,8 @@ DOUBTED_MAX: Final = 500
 """So much more evidence is asked for where an operator said that there was nothing."""
 OPEN_MAX: Final = 200
 SPOILT_KEPT: Final = 500
+CLOSED_MAX: Final = 20
+"""So many of the anomalies that closed last are taken away from what is seen of one that is open."""
 JOINED_S: Final = 900.0
 """Trouble that began within so many seconds of an open anomaly may be the same, seen wider."""
 JOINED_SHARE: Final = 0.8
@@ -99,7 +101,7 @@ class Casebook:
         """
         ledger, table = self._ledger, self._ledger.table
         free = self.unmasked(but=incident)[channel]
-        over = [one for one in self.spoilt if self._explained(one, incident, channel, first)]
+        over = [one for one in self.spoilt if self._explained(one, incident, channel, first)][-CLOSED_MAX:]
         if not over:
             return ledger.since(first, free)
         own = table.covered(incident.segment)
