@@ -115,6 +115,8 @@ class Incident:
     def temper(self, ratio: float) -> None:
         """Take it for less bad than at first, if it is: the worst stretch opens an anomaly, and recovery is judged
         against how bad it was."""
+        if (ratio >= 1) != (self.ratio >= 1):
+            return
         if self.ratio >= 1:
             self.ratio = min(self.ratio, max(ratio, TEMPERED_MIN))
         else:

@@ -23,7 +23,7 @@ from ml.anomalies.findings import (
     success_severity,
 )
 from ml.anomalies.history import HistoryCell, replay
-from ml.anomalies.incident import Incident
+from ml.anomalies.incident import TEMPERED_MIN, Incident
 from ml.anomalies.ledger import Ledger
 from ml.anomalies.localise import Excess
 from ml.anomalies.money import Amounts
@@ -358,10 +358,12 @@ def test_recovery_is_judged_against_how_bad_it_is_and_not_against_the_worst_stre
         incident.temper(2.5)
         incident.temper(4.0)
         incident.temper(0.9)
-        assert incident.ratio == 2.5
+        assert incident.ratio == 2.5  # neither worse again, nor better than normal
         assert not any(watch(incident, good, 5 - good, tick) for tick, good in enumerate(random.binomial(5, 0.8, 400)))
         well = [watch(incident, good, 5 - good, tick) for tick, good in enumerate(random.binomial(5, 0.92, 300))]
         assert any(well)
+    incident.temper(1.01)
+    assert incident.ratio == TEMPERED_MIN
 
 
 def test_a_segment_without_its_parts_holds_the_rest():
