@@ -32,8 +32,12 @@ def smallest_holding(one: SegmentKey, other: SegmentKey) -> SegmentKey:
 
 
 def is_part_of(incident: Incident, key: SegmentKey, channel: int) -> bool:
-    """Whether it is a part of a segment with the same failures, whatever they are told as: few may have misled."""
-    return contains(key, incident.segment) and max(channel, incident.channel) < COUNTED
+    """Whether it is a part of a segment with the same failures, whatever they are told as: few may have misled.
+
+    Cards that are being tried out are told apart from all other trouble by what they are.
+    """
+    alike = max(channel, incident.channel) < COUNTED and incident.finding.signal != "card_testing"
+    return alike and contains(key, incident.segment)
 
 
 def lies_in(ledger: Ledger, key: SegmentKey, other: SegmentKey, channel: int, sums: Floats) -> bool:

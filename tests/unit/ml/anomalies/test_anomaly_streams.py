@@ -338,6 +338,18 @@ def test_card_testing_is_one_anomaly_of_its_own_kind(stream):
     ]
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_card_testing_stays_card_testing_when_everything_fails_as_well(stream, seed):
+    """Cards are tried out, then all payments lose 30 points: two anomalies."""
+    world = stream(seed)
+    world.run(150)
+    told = world.run(60, probes=15)
+    told += world.run(60, probes=15, failing=lambda g, m, i, rate: np.minimum(rate + 0.3, 0.99))
+    cards = (None, "card", None, None, None)
+    assert opened(told) == [(cards, "card_testing"), (ALL, "success_rate")]
+    assert len(world.detector.open_findings) == 2
+
+
 def test_other_reasons_at_the_same_rate_are_a_change_of_mix(stream):
     """As many payments fail, but by fraud rules: the mix is told, not the success rate."""
     world = stream(14)
