@@ -11,7 +11,8 @@ import numpy as np
 from messaging.contracts import RoutingOverride
 from ml.routing.context import OVERRIDE, Ranking, RoutingContext
 from ml.routing.policies import NONE_UNWELL, NOTHING_ELIGIBLE, FixedOrderPolicy, Policy, PolicySettings
-from ml.routing.ranking import Shares, ranking
+from ml.routing.ranking import Shares
+from ml.routing.standings import Standing
 from ml.routing.worth import NO_FEES, Fees
 
 
@@ -44,7 +45,7 @@ class OverridePolicy(FixedOrderPolicy):
         tier = [int(name in context.previous_failures) for name in candidates]
         first = min(range(len(candidates)), key=lambda index: (tier[index], places[index]))
         shares = Shares([float(index == first) for index in range(len(candidates))], tier)
-        return ranking(candidates, beliefs, shares, NONE_UNWELL, self._generator, places=places)
+        return Standing(candidates, beliefs, shares, NONE_UNWELL, places=places).ranking(self._generator)
 
 
 class RoutingOverrides:

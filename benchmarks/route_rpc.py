@@ -7,14 +7,18 @@ last line is one flat JSON object, also written to benchmarks/results/route_rpc.
     ratio_throughput_to_echo   answers a second with many requests under way, router over echo
     decisions_per_s            those of the router; client, broker, store and router share the machine
     p95_ms_at_350              95th percentile at 350 requests a second
+    ratio_throughput_learning  throughput over that of the echo, while 2,000 outcomes a second are learned beside it
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,9 +28,10 @@ import numpy as np
 import pika
 
 from benchmarks.services import Services, private_services
-from config.settings import load_settings
+from config.gateways import load_gateways
+from config.settings import load_settings, resolved
 from messaging.connection import Connection
-from messaging.contracts import RouteRequested
+from messaging.contracts import AttemptsRecorded, RecordedAttempt, RouteRequested
 from messaging.line import declare_line
 from messaging.topology import EXCHANGE
 from storage.database import close, connect, declare
@@ -37,6 +42,8 @@ ECHO: Final = "bench.echo"
 REPLY_TO: Final = "amq.rabbitmq.reply-to"
 UNDER_WAY: Final = 100
 RATE: Final = 350
+BATCHES_PER_S: Final = 20
+BATCH: Final = 100
 WAIT_S_MAX: Final = 60.0
 
 
@@ -115,6 +122,47 @@ class Asker:
         self.taken_ms.append(1000 * (time.perf_counter() - self._began.pop(properties.correlation_id)))
 
 
+class Outcomes(threading.Thread):
+    """Publishes batches of outcomes at a steady rate, as an ingestor does, until it is told to stop."""
+
+    def __init__(self, url: str, gateways: Sequence[str]) -> None:
+        super().__init__(daemon=True)
+        self._url, self._gateways = url, gateways
+        self._random = random.Random(1)
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Publish."""
+        connection = pika.BlockingConnection(pika.URLParameters(self._url))
+        channel, number = connection.channel(), 0
+        properties = pika.BasicProperties(type="attempts.recorded", content_type="application/json")
+        while not self._over.wait(1 / BATCHES_PER_S):
+            number += 1
+            channel.basic_publish(EXCHANGE, "attempts.recorded", msgspec.json.encode(self._batch(number)), properties)
+        connection.close()
+
+    def stop(self) -> None:
+        """Publish no more."""
+        self._over.set()
+        self.join()
+
+    def _batch(self, number: int) -> AttemptsRecorded:
+        now = datetime.now(UTC)
+        return AttemptsRecorded(
+            batch_id=f"batch_{number}",
+            recorded_at=now,
+            attempts=[
+                RecordedAttempt(
+                    attempt_id=f"att_{number}_{place}", order_id=f"ord_{number}_{place}", method="upi",
+                    gateway=self._random.choice(self._gateways), issuer=f"bank_{self._random.randrange(20)}",
+                    status="succeeded" if self._random.random() < 0.9 else "failed", amount_minor=49_900,
+                    currency="INR", country="IN", attempted_at=now, occurred_at=now,
+                )
+                for place in range(BATCH)
+            ],
+        )  # fmt: skip
+
+
 def measure(asker: Asker, scale: float) -> dict[str, float]:
     """One at a time, many at once, and at a steady rate."""
     asker.closed_loop(int(300 * scale), 1)  # what is measured is not the first call of everything
@@ -123,6 +171,16 @@ def measure(asker: Asker, scale: float) -> dict[str, float]:
     throughput = asker.closed_loop(int(20_000 * scale), UNDER_WAY)
     asker.open_loop(int(3_500 * scale), RATE)
     return {"p50_ms": p50, "per_s": throughput, "p95_ms": float(np.quantile(asker.taken_ms, 0.95))}
+
+
+def measure_learning(asker: Asker, scale: float, url: str, gateways: Sequence[str]) -> dict[str, float]:
+    """Many at once, while outcomes flow."""
+    outcomes = Outcomes(url, gateways)
+    outcomes.start()
+    asker.closed_loop(int(2_000 * scale), UNDER_WAY)
+    per_s = asker.closed_loop(int(20_000 * scale), UNDER_WAY)
+    outcomes.stop()
+    return {"per_s_learning": per_s}
 
 
 async def compare(services: Services, scale: float) -> dict[str, float]:
@@ -149,6 +207,10 @@ async def compare(services: Services, scale: float) -> dict[str, float]:
             await asyncio.sleep(3.0)
             asker = Asker(url, exchange, key)
             found[name].append(await asyncio.to_thread(measure, asker, scale))
+            if name == "router":
+                found[name][-1] |= await asyncio.to_thread(
+                    measure_learning, asker, scale, url, sorted(load_gateways(resolved(settings.gateways.path)))
+                )
             asker.close()
         except TimeoutError as error:
             raise RuntimeError(f"{name}: {error}\n{services.log_of(name)}") from error
@@ -157,12 +219,13 @@ async def compare(services: Services, scale: float) -> dict[str, float]:
             process.wait()
         print(name, found[name][-1], flush=True)
     await close(database)
-    router = found["router"][0]
+    router, floor = found["router"][0], max(run["per_s"] for run in found["echo"])
     return {
         "ratio_p50_to_echo": round(router["p50_ms"] / min(run["p50_ms"] for run in found["echo"]), 3),
-        "ratio_throughput_to_echo": round(router["per_s"] / max(run["per_s"] for run in found["echo"]), 3),
+        "ratio_throughput_to_echo": round(router["per_s"] / floor, 3),
         "decisions_per_s": round(router["per_s"]),
         "p95_ms_at_350": round(router["p95_ms"], 2),
+        "ratio_throughput_learning": round(router["per_s_learning"] / floor, 3),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
@@ -68,7 +69,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     shift: float = 0.0
 
 
-class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
+class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One gateway of a ranking.
 
     Attributes:
@@ -96,9 +97,9 @@ class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
     failed_before: bool = False
     unwell: str | None = None
 
-    @property
+    @cached_property
     def reason(self) -> str:
-        """What the estimate rests on, in words; made when it is read, because most are never read."""
+        """What the estimate rests on, in words; made when it is first read, because most are never read."""
         borrowed = self.payments - self.own
         if self.own < 0.5:
             basis = f"none of its recent payments is like this one, its others count as {borrowed:.0f}"

@@ -61,6 +61,7 @@ class Estimates(Lessons):
         """Forget the latest note: another gateway was put first after all."""
         for node, probed in self._noted:
             node.probed = probed
+        self.learned += 1
         self._noted = ()
 
     def _belief(
@@ -154,6 +155,7 @@ class Estimates(Lessons):
 
     def forget(self, gateway: str, method: str | None = None, issuer: str | None = None, *, since: float) -> None:
         """Forget what was different lately in a segment (None: all): it is expected to be as it was before."""
+        self.learned += 1
         self._table.renew(gateway, (method, issuer), since=since)
 
     def evidence(self, now: float) -> Iterator[Outcome]:

@@ -113,6 +113,8 @@ class Lessons:
         self._long = LN2 / half_life_s
         self._recent = LN2 / recent_half_life_s
         self._alert = alert
+        self.learned = 0
+        """Counts what was learned or forgotten; while it stays, so does what is believed, but for time."""
         self._table = CellTable(cells_max)
         self._hours: dict[tuple[str, int], Node] = {}
         self._steady_pools = [Pooling() for _ in range(3)]
@@ -144,6 +146,7 @@ class Lessons:
             now: the present, seconds since the epoch.
             inherited: this is another learner's sum over a long time, so nothing in it can be a sudden change.
         """
+        self.learned += 1
         at = min(outcome.at, now)
         keys = keys_of(outcome.method, outcome.issuer, outcome.network)
         nodes = [self._table.made((None, None), outcome.gateway, at)]

@@ -15,7 +15,8 @@ from ml.routing.belief import Belief
 from ml.routing.context import Outcome, Ranking, RoutingContext
 from ml.routing.estimates import Estimates
 from ml.routing.exploring import chances_of_being_best, floor_in_force, trial_shares
-from ml.routing.ranking import Preference, first_choice_shares, ranking
+from ml.routing.ranking import Preference, first_choice_shares
+from ml.routing.standings import Standing, Standings
 from ml.routing.worth import NO_FEES, Fees, Worth, worth_at
 
 NOTHING_ELIGIBLE: Final = Ranking(candidates=())
@@ -25,6 +26,9 @@ REVISION: Final = 3
 
 TRIAL_PAYMENTS: Final = 30.0
 """Outcomes of each gateway that a fixed choice waits for; otherwise the first name of the list would win for ever."""
+
+TRIAL_NOTED: Final = 0.002
+"""Share of payments from which a trial changes how gateways stand at once; smaller ones seldom come in one burst."""
 
 NONE_UNWELL: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -160,7 +164,7 @@ class _Learner:
         """Rank eligible gateways as somebody else prefers; see Policy."""
         beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now, context.network)
         shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
-        return ranking(candidates, beliefs, shares, unwell, self._generator)
+        return Standing(candidates, beliefs, shares, unwell).ranking(self._generator)
 
     def moved(self, context: RoutingContext, gateway: str, now: float) -> None:
         """Take back that the gateway put first was tried, and note the other; see Policy."""
@@ -209,6 +213,7 @@ class AdaptivePolicy(_Learner):
 
     def __init__(self, settings: PolicySettings, generator: np.random.Generator) -> None:
         super().__init__(settings, generator, half_life_s=settings.memory_half_life_s)
+        self._standings = Standings()
 
     def rank(
         self,
@@ -222,30 +227,58 @@ class AdaptivePolicy(_Learner):
         if not candidates:
             return NOTHING_ELIGIBLE
         method, issuer, network = context.method, context.issuer, context.network
-        beliefs = self._estimates.beliefs(method, issuer, candidates, now, network)
+        worth = worth_at(candidates, context.amount_minor, self._settings.margin_share, fees)
+
+        def make() -> Standing:
+            return self._standing(context, candidates, now, unwell, worth)
+
+        if worth is None and not unwell and not context.previous_failures:
+            shifts = tuple(map(context.shifts.get, candidates)) if context.shifts else ()
+            kind = method, issuer, network, candidates, shifts
+            standing = self._standings.of(kind, self._estimates.learned, now, make)
+        else:
+            standing = make()
+        ranked = standing.ranking(self._generator)
+        self._estimates.note_probe(method, issuer, ranked.candidates[0].gateway, now, network)
+        if ranked.candidates[0].gateway in standing.on_trial:  # it is looked at now: the next trial can wait
+            self._standings.clear()
+        return ranked
+
+    def _standing(
+        self,
+        context: RoutingContext,
+        candidates: tuple[str, ...],
+        now: float,
+        unwell: Mapping[str, str],
+        worth: list[Worth] | None,
+    ) -> Standing:
+        beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now, context.network)
         if context.shifts:
             for gateway, belief in zip(candidates, beliefs, strict=True):
                 belief.shift_by(context.shifts.get(gateway, 0.0))
-        worth = worth_at(candidates, context.amount_minor, self._settings.margin_share, fees)
+        on_trial: frozenset[str] = frozenset()
 
         def preference(inside: list[int]) -> list[float]:
+            nonlocal on_trial
+            if len(inside) == 1:
+                return [1.0]
             of_these = [worth[index] for index in inside] if worth is not None else None
-            return self._first_shares([beliefs[index] for index in inside], of_these)
+            inside_beliefs = [beliefs[index] for index in inside]
+            trials = trial_shares(inside_beliefs)
+            on_trial = frozenset(
+                candidates[index] for index, trial in zip(inside, trials, strict=True) if trial > TRIAL_NOTED
+            )
+            return self._first_shares(inside_beliefs, of_these, trials)
 
         shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
-        ranked = ranking(candidates, beliefs, shares, unwell, self._generator, worth)
-        self._estimates.note_probe(method, issuer, ranked.candidates[0].gateway, now, network)
-        return ranked
+        return Standing(candidates, beliefs, shares, unwell, worth, on_trial=on_trial)
 
-    def _first_shares(self, beliefs: list[Belief], worth: list[Worth] | None) -> list[float]:
-        count = len(beliefs)
-        if count == 1:
-            return [1.0]
+    def _first_shares(self, beliefs: list[Belief], worth: list[Worth] | None, trials: list[float]) -> list[float]:
         settings = self._settings
         best = chances_of_being_best(beliefs, worth, boldness=settings.boldness, draws=settings.draws)
-        trials = trial_shares(beliefs)
         floor = floor_in_force(beliefs, floor=settings.exploration_floor, cost_max=settings.exploration_cost_max)
         rest = (1.0 - floor) * (1.0 - sum(trials))
+        count = len(beliefs)
         return [rest * share + (1.0 - floor) * trial + floor / count for share, trial in zip(best, trials, strict=True)]
 
 
@@ -281,7 +314,7 @@ class BestFixedPolicy(_Learner):
             return [float(index == best) for index in inside]
 
         shares = first_choice_shares(preference, context, candidates, NONE_UNWELL, 0.0)
-        return ranking(candidates, beliefs, shares, NONE_UNWELL, self._generator)
+        return Standing(candidates, beliefs, shares, NONE_UNWELL).ranking(self._generator)
 
 
 class FixedOrderPolicy(_Learner):

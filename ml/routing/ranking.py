@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from ml.routing.belief import Belief
 from ml.routing.context import RankedCandidate, Ranking, RoutingContext
 from ml.routing.fallbacks import Fallbacks
 from ml.routing.rules import with_floors
-from ml.routing.worth import Worth
 
 Preference = Callable[[list[int]], list[float]]
 """Given the positions of the gateways in question, the probability of each to be the first choice among them."""
@@ -118,66 +116,3 @@ def with_fallbacks(ranked: Ranking, fallbacks: Fallbacks) -> Ranking:
 
 def _merit(candidate: RankedCandidate) -> float:
     return candidate.expected_success if candidate.value is None else candidate.value
-
-
-def ranking(
-    gateways: Sequence[str],
-    beliefs: Sequence[Belief],
-    shares: Shares,
-    unwell: Mapping[str, str],
-    generator: np.random.Generator,
-    worth: Sequence[Worth] | None = None,
-    places: Sequence[float] | None = None,
-) -> Ranking:
-    """Draw the first gateway from its shares, put the others behind it by class and value, and say why.
-
-    Args:
-        gateways: the eligible ones.
-        beliefs: what is believed of each.
-        shares: of each to be the first.
-        unwell: gateways with an open anomaly, and its reason.
-        generator: source of the draw.
-        worth: what the payment is worth at each; None: success alone counts.
-        places: the order somebody asked for, lower is better; then neither success nor worth decide.
-    """
-    total = sum(shares.first)
-    left = generator.random() * total
-    chosen = max(range(len(gateways)), key=shares.first.__getitem__)
-    for index, share in enumerate(shares.first):
-        left -= share
-        if left < 0:
-            chosen = index
-            break
-    means = [belief.mean for belief in beliefs]
-    values = means if worth is None else [each.at(mean) for each, mean in zip(worth, means, strict=True)]
-    if places is not None:
-        values = [-place for place in places]
-    best, *others = sorted(range(len(gateways)), key=lambda index: (shares.tier[index], -values[index]))
-    order = [chosen, *(index for index in (best, *others) if index != chosen)]
-    ranked = tuple(
-        RankedCandidate(
-            gateway=gateways[index],
-            expected_success=beliefs[index].mean,
-            success_low=beliefs[index].low,
-            success_high=beliefs[index].high,
-            propensity=shares.first[index] / total,
-            payments=beliefs[index].own + beliefs[index].borrowed,
-            own=beliefs[index].own,
-            shift=beliefs[index].shift,
-            value=None if worth is None else values[index],
-            failed_before=bool(shares.tier[index] & 1),
-            unwell=unwell.get(gateways[index]),
-        )
-        for index in order
-    )
-    second = others[0] if others else None
-    needs = None
-    if second is not None and shares.tier[second] == shares.tier[best] and places is None:
-        needs = values[best] if worth is None else worth[second].needs(values[best])
-    return Ranking(
-        candidates=ranked,
-        best=gateways[best],
-        exploring=chosen != best and shares.first[chosen] < total,
-        runner_up=None if second is None else gateways[second],
-        runner_up_needs=needs,
-    )
