@@ -26,20 +26,9 @@ class Belief:
         shift: part of ``log_odds`` that the reliability model added.
     """
 
-    __slots__ = (
-        "base",
-        "borrowed",
-        "deviation",
-        "is_whole",
-        "log_odds",
-        "mean",
-        "own",
-        "risen",
-        "risen_payments",
-        "rising",
-        "shift",
-        "unseen_s",
-    )
+    base: float | None = None
+    is_whole = False
+    unseen_s = rising = risen = risen_payments = shift = 0.0
 
     def __init__(
         self, log_odds: float, deviation: float, own: float, borrowed: float, mean: float | None = None
@@ -49,10 +38,6 @@ class Belief:
         self.mean = chance(log_odds) if mean is None else mean
         self.own = own
         self.borrowed = borrowed
-        self.base: float | None = None
-        self.is_whole = False
-        self.unseen_s = 0.0
-        self.rising = self.risen = self.risen_payments = self.shift = 0.0
 
     def shift_by(self, log_odds: float) -> None:
         """Add what the reliability model knows of this payment."""

@@ -29,6 +29,9 @@ RISING_MAX: Final = 8.0
 TRIALS_MAX: Final = 0.3
 """Share of payments that trials may take together, however much may have changed."""
 
+DENSITY: Final = 1 / math.sqrt(2 * math.pi)
+HALF_ROOT: Final = math.sqrt(0.5)
+
 FLOOR_LEAST: Final = 0.1
 """However dear exploring is, so much of the floor stays: without propensities no other policy can be evaluated."""
 
@@ -53,7 +56,8 @@ def chances_of_being_best(
     """
     count = len(beliefs)
     points = normal_points(count, draws)
-    scores = points * [belief.deviation * boldness for belief in beliefs] + [belief.log_odds for belief in beliefs]
+    place = np.array([[belief.deviation * boldness, belief.log_odds] for belief in beliefs])
+    scores = points * place[:, 0] + place[:, 1]
     if worth is not None:
         won, lost = np.array([(each.won, each.lost) for each in worth]).T
         scores = lost + (won - lost) / (1.0 + np.exp(-scores))
@@ -68,23 +72,26 @@ def trial_shares(beliefs: Sequence[Belief]) -> list[float]:
     trial costs. A gateway that fell suddenly may be back where it was; of any other nothing better is known than that
     it may be anywhere.
     """
-    best = max(belief.mean for belief in beliefs)
+    best = max([belief.mean for belief in beliefs])
+    anywhere = (1 - best) ** 2 / 2
     shares = []
     for belief in beliefs:
         cost = best - belief.mean
         if cost <= 0:
             shares.append(0.0)
             continue
-        gain, after_s = (1 - best) ** 2 / 2, CHANGE_S
+        gain, after_s = anywhere, CHANGE_S
         if belief.base is not None and belief.base > belief.mean:
             after_s = RECOVERY_S
             gain = max(belief.base - best, gain if belief.is_whole else 0.0)
-        if belief.rising > 0:
-            gain = max(gain, _hope(belief.risen, belief.risen_payments, best))
         changed = belief.unseen_s / after_s + 1 / CHANGE_DECISIONS
-        if belief.rising > 0:
-            changed *= math.exp(min(belief.rising, RISING_MAX))
-        shares.append(min(TRIALS_MAX, changed) * min(1.0, gain / cost))
+        rising = belief.rising
+        if rising > 0:
+            hope = _hope(belief.risen, belief.risen_payments, best)
+            gain = hope if hope > gain else gain
+            changed *= math.exp(rising if rising < RISING_MAX else RISING_MAX)
+        share = changed if changed < TRIALS_MAX else TRIALS_MAX
+        shares.append(share * (gain / cost) if gain < cost else share)
     total = sum(shares)
     return shares if total <= TRIALS_MAX else [share * TRIALS_MAX / total for share in shares]
 
@@ -92,9 +99,9 @@ def trial_shares(beliefs: Sequence[Belief]) -> list[float]:
 def _hope(mean: float, payments: float, best: float) -> float:
     """How much a gateway is expected to be above ``best``, counting nothing where it is below."""
     deviation = math.sqrt(mean * (1 - mean) / (payments + 3.0))
-    distance = (mean - best) / deviation
-    density = math.exp(-distance * distance / 2) / math.sqrt(2 * math.pi)
-    return deviation * density + (mean - best) * (1 + math.erf(distance / math.sqrt(2))) / 2
+    above = mean - best
+    distance = above / deviation
+    return deviation * DENSITY * math.exp(-distance * distance / 2) + above * (1 + math.erf(distance * HALF_ROOT)) / 2
 
 
 def floor_in_force(beliefs: Sequence[Belief], *, floor: float, cost_max: float) -> float:
@@ -105,6 +112,6 @@ def floor_in_force(beliefs: Sequence[Belief], *, floor: float, cost_max: float) 
         floor: share of payments that is dealt out evenly, 0 to 1.
         cost_max: what that may cost, in shares of success, >= 0.
     """
-    best = max(belief.mean for belief in beliefs)
-    price = floor * (best - sum(belief.mean for belief in beliefs) / len(beliefs))
+    means = [belief.mean for belief in beliefs]
+    price = floor * (max(means) - sum(means) / len(means))
     return floor if price <= cost_max else floor * max(FLOOR_LEAST, cost_max / price)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -256,7 +256,7 @@ class AdaptivePolicy(_Learner):
         if context.shifts:
             for gateway, belief in zip(candidates, beliefs, strict=True):
                 belief.shift_by(context.shifts.get(gateway, 0.0))
-        on_trial: frozenset[str] = frozenset()
+        on_trial: Collection[str] = ()
 
         def preference(inside: list[int]) -> list[float]:
             nonlocal on_trial
@@ -265,9 +265,10 @@ class AdaptivePolicy(_Learner):
             of_these = [worth[index] for index in inside] if worth is not None else None
             inside_beliefs = [beliefs[index] for index in inside]
             trials = trial_shares(inside_beliefs)
-            on_trial = frozenset(
-                candidates[index] for index, trial in zip(inside, trials, strict=True) if trial > TRIAL_NOTED
-            )
+            if max(trials) > TRIAL_NOTED:
+                on_trial = {
+                    candidates[index] for index, trial in zip(inside, trials, strict=True) if trial > TRIAL_NOTED
+                }
             return self._first_shares(inside_beliefs, of_these, trials)
 
         shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
@@ -277,9 +278,9 @@ class AdaptivePolicy(_Learner):
         settings = self._settings
         best = chances_of_being_best(beliefs, worth, boldness=settings.boldness, draws=settings.draws)
         floor = floor_in_force(beliefs, floor=settings.exploration_floor, cost_max=settings.exploration_cost_max)
-        rest = (1.0 - floor) * (1.0 - sum(trials))
-        count = len(beliefs)
-        return [rest * share + (1.0 - floor) * trial + floor / count for share, trial in zip(best, trials, strict=True)]
+        chosen, even = 1.0 - floor, floor / len(beliefs)
+        rest = chosen * (1.0 - sum(trials))
+        return [rest * share + chosen * trial + even for share, trial in zip(best, trials, strict=True)]
 
 
 class BestFixedPolicy(_Learner):

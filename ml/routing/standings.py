@@ -45,7 +45,6 @@ class Standing:
         self.on_trial = on_trial
         self._first = shares.first
         self._total = sum(shares.first)
-        self._likeliest = max(range(len(gateways)), key=shares.first.__getitem__)
         means = [belief.mean for belief in beliefs]
         values = means if worth is None else [each.at(mean) for each, mean in zip(worth, means, strict=True)]
         if places is not None:
@@ -77,12 +76,14 @@ class Standing:
     def ranking(self, generator: np.random.Generator) -> Ranking:
         """Draw the first gateway from its shares, put the others behind it by class and value, and say why."""
         left = generator.random() * self._total
-        chosen = self._likeliest
+        chosen = -1
         for index, share in enumerate(self._first):
             left -= share
             if left < 0:
                 chosen = index
                 break
+        if chosen < 0:  # of what rounding left over
+            chosen = max(range(len(self._first)), key=self._first.__getitem__)
         ranking = self._rankings.get(chosen)
         if ranking is None:
             ranking = self._rankings[chosen] = self._with_first(chosen)

@@ -26,16 +26,14 @@ class CellTable:
 
     def __init__(self, cells_max: int) -> None:
         self._cells_max = cells_max
-        self._rows: OrderedDict[Key, Row] = OrderedDict({(None, None): Row()})
+        whole = Row()
+        self._rows: OrderedDict[Key, Row] = OrderedDict({(None, None): whole})
+        self.tops = whole.cells
+        """The node of each gateway over all its payments."""
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
-
-    @property
-    def tops(self) -> dict[str, Node]:
-        """The node of each gateway over all its payments."""
-        return self._rows[None, None].cells
 
     def row(self, key: Key) -> Row | None:
         """Look a row up without using it."""
