@@ -45,7 +45,8 @@ class OverridePolicy(FixedOrderPolicy):
         tier = [int(name in context.previous_failures) for name in candidates]
         first = min(range(len(candidates)), key=lambda index: (tier[index], places[index]))
         shares = Shares([float(index == first) for index in range(len(candidates))], tier)
-        return Standing(candidates, beliefs, shares, NONE_UNWELL, places=places).ranking(self._generator)
+        standing = Standing(candidates, beliefs, shares, NONE_UNWELL, places=places)
+        return standing.ranking(standing.draw(self._generator))
 
 
 class RoutingOverrides:

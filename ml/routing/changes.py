@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ml.routing.node import Change, Node, surprises
+from ml.routing.node import Change, Node, Run, surprises
 from ml.routing.pooling import Pooling
+from ml.routing.table import ISSUER
 
-ALARM: Final = (10.0, 9.5, 9.0, 9.0)
+ALARM: Final = (10.0, 9.5, 9.2, 9.0, 9.0)
 """Change evidence (log likelihood ratio) that is an alarm, by place from the gateway down. The narrower node alarms
 first, so that an outage of one issuer is not taken for one of the gateway. At 9 a gateway that fails outright is caught
 after 5 to 7 payments."""
@@ -16,6 +17,9 @@ after 5 to 7 payments."""
 KEPT: Final = 0.3
 """How much of the evidence since a change is kept. An alarm picks the worst stretch there was, so this is too harsh; at
 1, false alarms banish a good gateway for hours."""
+
+TAKEN_OUT_MAX: Final = 0.1
+"""Share of a long memory that an alarm may take out."""
 
 ARMED_FROM: Final = 20.0
 """Payments that a prediction must rest on before a surprise can be a fall."""
@@ -69,8 +73,12 @@ def watch(  # everything that is known of an outcome
     return None
 
 
-def part(nodes: Sequence[Node], place: int, change: Change, base: float, at: float) -> float:
+def part(  # everything that is known of a change
+    nodes: Sequence[Node], place: int, change: Change, base: float, at: float, pools: Sequence[Pooling]
+) -> float:
     """Keep of a changed node what came since the change, and take the same out of the nodes above.
+
+    It is taken out of the long memories too: what came before the alarm says nothing of the time after the trouble.
 
     Args:
         nodes: from the gateway down.
@@ -78,15 +86,21 @@ def part(nodes: Sequence[Node], place: int, change: Change, base: float, at: flo
         change: how.
         base: what the whole chain expects without any recent difference.
         at: when the alarm came.
+        pools: how much the nodes below the gateway are worth to each other, from the method down.
     Returns: since when the change holds; what lies below the node must forget what it thought different until then.
     """
     node = nodes[place]
     run = node.fall if change == "fell" else node.rise
     was_apart = node.apart
     if not was_apart:
-        for above in nodes[:place]:  # a change of this node alone is nothing that the nodes above should believe
+        wider = nodes[: 1 if place == ISSUER else place]
+        for above in wider:  # a change of this node alone is nothing that the nodes above should believe
             above.add_recent(-run.payments, -run.succeeded, -run.expected)
             above.fall.evidence = max(0.0, above.fall.evidence - run.evidence)
+        if change == "fell":
+            _take_out([*wider, node], nodes[0], run)
+            for each, pool in zip(nodes[1:], pools, strict=False):
+                each.correct(pool.strength)
         node.base = base
         node.apart_since = at
     mean, expected = run.succeeded / run.payments, run.expected / run.payments
@@ -96,6 +110,13 @@ def part(nodes: Sequence[Node], place: int, change: Change, base: float, at: flo
     node.add_recent(*kept)
     node.apart = not (was_apart and abs(mean - expected) < BACK_WITHIN)
     return since
+
+
+def _take_out(nodes: Sequence[Node], whole: Node, run: Run) -> None:
+    """Take a fall out of long memories that are long enough to do without; a few payments are all that is known."""
+    for node in nodes:
+        if run.payments < TAKEN_OUT_MAX * node.payments:
+            node.add_long(-run.payments, -run.succeeded, 0.0 if node is whole else -run.expected)
 
 
 def settle_if_lasting(nodes: Sequence[Node], place: int, at: float, pools: Sequence[Pooling]) -> None:

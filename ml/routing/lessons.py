@@ -9,7 +9,7 @@ from ml.routing.changes import part, settle_if_lasting, watch
 from ml.routing.context import Outcome
 from ml.routing.node import Node, chance, logit
 from ml.routing.pooling import Pooling
-from ml.routing.table import CellTable, Key
+from ml.routing.table import LEAF, CellTable, Key
 
 STRENGTH_APART: Final = 2.0
 """What was before is worth so many payments to a node that has suddenly changed."""
@@ -36,8 +36,6 @@ HOUR_BINS: Final = 12
 
 DAY_S: Final = 86_400
 LN2: Final = math.log(2.0)
-LEAF: Final = 2
-"""Place of gateway x method x issuer among the nodes from the gateway down."""
 
 
 class Seen(NamedTuple):
@@ -117,7 +115,7 @@ class Lessons:
         """Counts what was learned or forgotten; while it stays, so does what is believed, but for time."""
         self._table = CellTable(cells_max)
         self._hours: dict[tuple[str, int], Node] = {}
-        self._steady_pools = [Pooling() for _ in range(3)]
+        self._steady_pools = [Pooling() for _ in range(4)]
         self._recent_pools = [Pooling(RECENT_FIRST, most=RECENT_MAX) for _ in range(2)]
         self._hour_pool = Pooling(HOURS_FIRST, most=RECENT_MAX)
 
@@ -297,14 +295,14 @@ class Lessons:
         found = watch(nodes, seen.recent, expected, (succeeded, payments - succeeded), lesson.at, armed)
         if found is not None:
             place, change = found
-            since = part(nodes, place, change, seen.base, lesson.at)
+            since = part(nodes, place, change, seen.base, lesson.at, self._steady_pools)
             key = lesson.keys[place - 1] if place else (None, None)
             self._table.renew(lesson.gateway, key, since=since, below=True)
 
 
 def keys_of(method: str, issuer: str, network: str | None) -> list[Key]:
     """The rows of a kind of payment, from the method down."""
-    keys: list[Key] = [(method, None), (method, issuer)]
+    keys: list[Key] = [(method, None), (None, issuer), (method, issuer)]
     if network is not None:
         keys.append((method, issuer, network))
     return keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -21,14 +21,11 @@ from ml.routing.worth import NO_FEES, Fees, Worth, worth_at
 
 NOTHING_ELIGIBLE: Final = Ranking(candidates=())
 
-REVISION: Final = 3
+REVISION: Final = 4
 """Raised whenever a policy would decide otherwise on the same evidence with the same settings."""
 
 TRIAL_PAYMENTS: Final = 30.0
 """Outcomes of each gateway that a fixed choice waits for; otherwise the first name of the list would win for ever."""
-
-TRIAL_NOTED: Final = 0.002
-"""Share of payments from which a trial changes how gateways stand at once; smaller ones seldom come in one burst."""
 
 NONE_UNWELL: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -164,7 +161,8 @@ class _Learner:
         """Rank eligible gateways as somebody else prefers; see Policy."""
         beliefs = self._estimates.beliefs(context.method, context.issuer, candidates, now, context.network)
         shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
-        return Standing(candidates, beliefs, shares, unwell).ranking(self._generator)
+        standing = Standing(candidates, beliefs, shares, unwell)
+        return standing.ranking(standing.draw(self._generator))
 
     def moved(self, context: RoutingContext, gateway: str, now: float) -> None:
         """Take back that the gateway put first was tried, and note the other; see Policy."""
@@ -228,21 +226,20 @@ class AdaptivePolicy(_Learner):
             return NOTHING_ELIGIBLE
         method, issuer, network = context.method, context.issuer, context.network
         worth = worth_at(candidates, context.amount_minor, self._settings.margin_share, fees)
-
-        def make() -> Standing:
-            return self._standing(context, candidates, now, unwell, worth)
-
+        standing, kind = None, None
         if worth is None and not unwell and not context.previous_failures:
             shifts = tuple(map(context.shifts.get, candidates)) if context.shifts else ()
             kind = method, issuer, network, candidates, shifts
-            standing = self._standings.of(kind, self._estimates.learned, now, make)
-        else:
-            standing = make()
-        ranked = standing.ranking(self._generator)
-        self._estimates.note_probe(method, issuer, ranked.candidates[0].gateway, now, network)
-        if ranked.candidates[0].gateway in standing.on_trial:  # it is looked at now: the next trial can wait
+            standing = self._standings.get(kind, self._estimates.learned, now)
+        if standing is None:
+            standing = self._standing(context, candidates, now, unwell, worth)
+            if kind is not None:
+                self._standings.put(kind, standing)
+        chosen = standing.draw(self._generator)
+        self._estimates.note_probe(method, issuer, candidates[chosen], now, network)
+        if standing.is_trial(chosen):
             self._standings.clear()
-        return ranked
+        return standing.ranking(chosen)
 
     def _standing(
         self,
@@ -256,23 +253,20 @@ class AdaptivePolicy(_Learner):
         if context.shifts:
             for gateway, belief in zip(candidates, beliefs, strict=True):
                 belief.shift_by(context.shifts.get(gateway, 0.0))
-        on_trial: Collection[str] = ()
+        trials = [0.0] * len(candidates)
 
         def preference(inside: list[int]) -> list[float]:
-            nonlocal on_trial
             if len(inside) == 1:
                 return [1.0]
             of_these = [worth[index] for index in inside] if worth is not None else None
             inside_beliefs = [beliefs[index] for index in inside]
-            trials = trial_shares(inside_beliefs)
-            if max(trials) > TRIAL_NOTED:
-                on_trial = {
-                    candidates[index] for index, trial in zip(inside, trials, strict=True) if trial > TRIAL_NOTED
-                }
-            return self._first_shares(inside_beliefs, of_these, trials)
+            inside_trials = trial_shares(inside_beliefs)
+            for index, trial in zip(inside, inside_trials, strict=True):
+                trials[index] = trial
+            return self._first_shares(inside_beliefs, of_these, inside_trials)
 
         shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
-        return Standing(candidates, beliefs, shares, unwell, worth, on_trial=on_trial)
+        return Standing(candidates, beliefs, shares, unwell, worth, trials=trials)
 
     def _first_shares(self, beliefs: list[Belief], worth: list[Worth] | None, trials: list[float]) -> list[float]:
         settings = self._settings
@@ -315,7 +309,8 @@ class BestFixedPolicy(_Learner):
             return [float(index == best) for index in inside]
 
         shares = first_choice_shares(preference, context, candidates, NONE_UNWELL, 0.0)
-        return Standing(candidates, beliefs, shares, NONE_UNWELL).ranking(self._generator)
+        standing = Standing(candidates, beliefs, shares, NONE_UNWELL)
+        return standing.ranking(standing.draw(self._generator))
 
 
 class FixedOrderPolicy(_Learner):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,6 +14,9 @@ from ml.routing.worth import Worth
 
 STANDING_S: Final = 0.25
 """How long gateways may stand as they do for one kind of payment while nothing is learned: shares move in minutes."""
+
+TRIAL_NOTED: Final = 0.002
+"""Share of payments from which a trial changes how gateways stand at once; smaller ones seldom come in one burst."""
 
 KINDS_MAX: Final = 2_000
 """Kinds of payments whose standings are kept at most."""
@@ -29,7 +32,7 @@ class Standing:
         unwell: gateways with an open anomaly, and its reason.
         worth: what the payment is worth at each; None: success alone counts.
         places: the order somebody asked for, lower is better; then neither success nor worth decide.
-        on_trial: gateways that have part of their share because they may have changed since they were looked at.
+        trials: part of each one's share that it has because it may have changed since it was looked at.
     """
 
     def __init__(
@@ -40,32 +43,38 @@ class Standing:
         unwell: Mapping[str, str],
         worth: Sequence[Worth] | None = None,
         places: Sequence[float] | None = None,
-        on_trial: Collection[str] = (),
+        trials: Sequence[float] | None = None,
     ) -> None:
-        self.on_trial = on_trial
+        self._trials = trials
         self._first = shares.first
         self._total = sum(shares.first)
-        means = [belief.mean for belief in beliefs]
-        values = means if worth is None else [each.at(mean) for each, mean in zip(worth, means, strict=True)]
         if places is not None:
             values = [-place for place in places]
-        self._order = sorted(range(len(gateways)), key=lambda index: (shares.tier[index], -values[index]))
+        elif worth is not None:
+            values = [each.at(belief.mean) for each, belief in zip(worth, beliefs, strict=True)]
+        else:
+            values = [belief.mean for belief in beliefs]
+        self._order = sorted(range(len(gateways)), key=values.__getitem__, reverse=True)
+        if any(shares.tier):
+            self._order.sort(key=shares.tier.__getitem__)
         best, *others = self._order
         self._candidates = [
             RankedCandidate(
-                gateway=gateways[index],
-                expected_success=beliefs[index].mean,
-                success_low=beliefs[index].low,
-                success_high=beliefs[index].high,
-                propensity=shares.first[index] / self._total,
-                payments=beliefs[index].own + beliefs[index].borrowed,
-                own=beliefs[index].own,
-                shift=beliefs[index].shift,
-                value=None if worth is None else values[index],
-                failed_before=bool(shares.tier[index] & 1),
-                unwell=unwell.get(gateways[index]),
+                gateway=gateway,
+                expected_success=belief.mean,
+                success_low=belief.low,
+                success_high=belief.high,
+                propensity=first / self._total,
+                payments=belief.own + belief.borrowed,
+                own=belief.own,
+                shift=belief.shift,
+                value=None if worth is None else value,
+                failed_before=bool(tier & 1),
+                unwell=unwell.get(gateway),
             )
-            for index in range(len(gateways))
+            for gateway, belief, first, tier, value in zip(
+                gateways, beliefs, shares.first, shares.tier, values, strict=True
+            )
         ]
         self._runner_up = gateways[others[0]] if others else None
         self._needs = None
@@ -73,21 +82,25 @@ class Standing:
             self._needs = values[best] if worth is None else worth[others[0]].needs(values[best])
         self._rankings: dict[int, Ranking] = {}
 
-    def ranking(self, generator: np.random.Generator) -> Ranking:
-        """Draw the first gateway from its shares, put the others behind it by class and value, and say why."""
+    def draw(self, generator: np.random.Generator) -> int:
+        """Draw the first gateway from the shares. Returns: its position among the gateways."""
         left = generator.random() * self._total
-        chosen = -1
         for index, share in enumerate(self._first):
             left -= share
             if left < 0:
-                chosen = index
-                break
-        if chosen < 0:  # of what rounding left over
-            chosen = max(range(len(self._first)), key=self._first.__getitem__)
+                return index
+        return max(range(len(self._first)), key=self._first.__getitem__)  # rounding left something over
+
+    def ranking(self, chosen: int) -> Ranking:
+        """Put a gateway first, and the others behind it by class and value."""
         ranking = self._rankings.get(chosen)
         if ranking is None:
             ranking = self._rankings[chosen] = self._with_first(chosen)
         return ranking
+
+    def is_trial(self, chosen: int) -> bool:
+        """Whether putting a gateway first is a trial after which the next one can wait."""
+        return self._trials is not None and self._trials[chosen] > TRIAL_NOTED
 
     def _with_first(self, chosen: int) -> Ranking:
         best, order = self._order[0], [chosen, *(index for index in self._order if index != chosen)]
@@ -105,24 +118,26 @@ class Standings:
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, Standing] = {}
-        self._learned, self._since = -1, 0.0
+        self._learned, self._since, self._asked = -1, 0.0, 0
 
-    def of(self, kind: Hashable, learned: int, now: float, make: Callable[[], Standing]) -> Standing:
-        """Look up how gateways stand, or find out.
+    def get(self, kind: Hashable, learned: int, now: float) -> Standing | None:
+        """Look up how gateways stand.
 
         Args:
             kind: all that tells payments apart.
             learned: another number whenever something was learned or forgotten.
             now: seconds since the epoch.
-            make: finds out.
         """
         if learned != self._learned or not 0 <= now - self._since < STANDING_S or len(self._kept) >= KINDS_MAX:
             self._kept.clear()
-            self._learned, self._since = learned, now
-        standing = self._kept.get(kind)
-        if standing is None:
-            standing = self._kept[kind] = make()
-        return standing
+            self._learned, self._since, self._asked = learned, now, 0
+        self._asked += 1
+        return self._kept.get(kind)
+
+    def put(self, kind: Hashable, standing: Standing) -> None:
+        """Keep what was found out after ``get`` had nothing, unless each payment so far had news before it."""
+        if self._asked > 1:
+            self._kept[kind] = standing
 
     def clear(self) -> None:
         """Find out anew from now on."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Final
 
 from ml.routing.node import Node
 
 Key = tuple[str | None, ...]
 """(method, issuer) or (method, issuer, network); None stands for all."""
+
+METHOD: Final = 1
+ISSUER: Final = 2
+LEAF: Final = 3
+"""Places among the nodes of a gateway, from the one for all its payments (0) down: one method, one issuer whatever the
+method, both. Only the issuer's does not lie inside the one before it."""
 
 
 class Row:
@@ -82,7 +89,7 @@ class CellTable:
 
     def _drop_oldest(self, keep: Key) -> bool:
         for key in self._rows:
-            if key not in ((None, None), keep, keep[:2], (keep[0], None)):
+            if key not in ((None, None), keep, keep[:2], (keep[0], None), (None, keep[1])):
                 self._count -= len(self._rows.pop(key).cells)
                 return True
         return False

@@ -184,7 +184,7 @@ def test_what_the_model_foresaw_is_not_learned_again() -> None:
         learned(ranked[0].gateway, country, at)
     for candidate in ranked:
         expected = 1 / (1 + np.exp(-truth[candidate.gateway, country]))
-        assert candidate.expected_success == pytest.approx(expected, abs=0.05)
+        assert candidate.expected_success == pytest.approx(expected, abs=0.08)  # learned again: off by .12 and more
 
 
 def test_names_that_the_model_never_saw_are_all_alike_and_remembered_once() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from ml.routing import standings
 from ml.routing.context import Outcome, Ranking, RoutingContext
-from ml.routing.policies import TRIAL_NOTED, AdaptivePolicy, PolicySettings
+from ml.routing.policies import AdaptivePolicy, PolicySettings
+from ml.routing.standings import TRIAL_NOTED
 
 GATEWAYS = ("alpha", "bravo", "charlie")
 CARD = RoutingContext(method="card", issuer="harbour_bank")
@@ -114,14 +115,9 @@ def test_only_so_many_kinds_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every list has a bound."""
     monkeypatch.setattr(standings, "KINDS_MAX", 10)
     kept = standings.Standings()
-    made: list[int] = []
-
-    def make(kind: int) -> standings.Standing:
-        made.append(kind)
-        return object()  # type: ignore[return-value]
-
     for kind in range(25):
-        kept.of(kind, 1, 0.0, lambda kind=kind: make(kind))  # type: ignore[misc]
-    assert len(kept._kept) <= 10
-    kept.of(24, 1, 0.0, lambda: make(24))
-    assert made == list(range(25))
+        assert kept.get(kind, 1, 0.0) is None
+        kept.put(kind, object())  # type: ignore[arg-type]
+        assert len(kept._kept) <= 10
+    assert kept.get(24, 1, 0.0) is not None
+    assert kept.get(24, 2, 0.0) is None
