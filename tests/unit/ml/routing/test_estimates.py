@@ -12,11 +12,12 @@ from ml.routing.node import surprises
 HOUR = 3600.0
 
 
-def outcome(
-    gateway: str = "a", issuer: str = "harbour_bank", *, at: float, succeeded: float = 0, failed: float = 0
-) -> Outcome:
-    """Card payments of one gateway and issuer."""
-    return Outcome(gateway=gateway, method="card", issuer=issuer, at=at, succeeded=succeeded, failed=failed)
+def outcome(  # an outcome has so many sides
+    gateway: str = "a", issuer: str = "harbour_bank", *, at: float, succeeded: float = 0, failed: float = 0,
+    method: str = "card",
+) -> Outcome:  # fmt: skip
+    """Payments of one gateway and issuer, by card if nothing else is said."""
+    return Outcome(gateway=gateway, method=method, issuer=issuer, at=at, succeeded=succeeded, failed=failed)
 
 
 def estimates(half_life_s: float = HOUR, cells_max: int = 1000, *, alert: bool = False) -> Estimates:
@@ -115,6 +116,60 @@ def test_a_poor_issuer_lowers_what_is_expected_of_every_gateway() -> None:
     assert mean(held, 0, "d", "lotus_bank") < 0.85 < mean(held, 0, "d", "harbour_bank")
 
 
+def test_an_issuer_that_does_badly_at_one_gateway_is_expected_to_by_other_methods_too() -> None:
+    """What one method shows of a gateway and an issuer is believed of another one, at this gateway alone."""
+    held = estimates()
+    for _ in range(20):
+        for gateway in "ab":
+            for issuer in ("harbour_bank", "lotus_bank", "river_bank"):
+                for method in ("card", "upi"):
+                    good = 14 if (gateway, issuer, method) == ("a", "lotus_bank", "card") else 19
+                    if (issuer, method) != ("lotus_bank", "upi"):
+                        held.learn(outcome(gateway, issuer, at=0, succeeded=good, failed=20 - good, method=method), 0)
+    at_a, at_b = held.beliefs("upi", "lotus_bank", ("a", "b"), 0)
+    assert at_a.own == at_b.own == 0
+    assert at_a.mean < at_b.mean - 0.04
+    (other,) = held.beliefs("upi", "river_bank", ("a",), 0)
+    assert at_a.mean < other.mean - 0.04
+
+
+def test_an_issuer_down_at_one_gateway_is_noticed_through_all_methods_together() -> None:
+    """Four failures of each of three methods are enough, and other issuers hardly move."""
+    held, generator = estimates(96 * HOUR, alert=True), np.random.default_rng(4)
+    methods, issuers = ("card", "upi", "wallet"), ("harbour_bank", "lotus_bank", "river_bank")
+    for step in range(200):
+        for issuer in issuers:
+            for method in methods:
+                won = bool(generator.random() < 0.93)
+                held.learn(outcome("a", issuer, at=step, succeeded=won, failed=not won, method=method), step)
+    for step in range(200, 204):
+        for method in methods:
+            held.learn(outcome("a", "lotus_bank", at=step, failed=1, method=method), step)
+    for method in methods:
+        (down,) = held.beliefs(method, "lotus_bank", ("a",), 204)
+        (well,) = held.beliefs(method, "river_bank", ("a",), 204)
+        assert down.mean < 0.5 < 0.85 < well.mean
+        assert down.base is not None
+        assert down.base > 0.8
+
+
+@pytest.mark.parametrize("network", [None, "visa"])
+def test_more_payments_never_make_a_belief_less_sure(network: str | None) -> None:
+    """Of this kind, of its method, of its issuer, or of its gateway; with the network known and without."""
+    kinds = [("card", "harbour_bank"), ("card", "lotus_bank"), ("upi", "harbour_bank"), ("upi", "lotus_bank")]
+    for method, issuer in kinds:
+        held = estimates(alert=True)
+        for _ in range(10):
+            for kind in kinds:
+                held.learn(Outcome(gateway="a", method=kind[0], issuer=kind[1], network=network, at=0,
+                                   succeeded=9, failed=1), 0, inherited=True)  # fmt: skip
+        (before,) = held.beliefs("card", "harbour_bank", ("a",), 0, network)
+        held.learn(Outcome(gateway="a", method=method, issuer=issuer, network=network, at=0,
+                           succeeded=900, failed=100), 0, inherited=True)  # fmt: skip
+        (after,) = held.beliefs("card", "harbour_bank", ("a",), 0, network)
+        assert 0 < after.deviation < before.deviation
+
+
 def test_interval_covers_the_truth() -> None:
     """Over many worlds, the posterior of a lone cell covers the true rate about as often as it says."""
     generator = np.random.default_rng(5)
@@ -193,6 +248,19 @@ def test_a_forgotten_incident_leaves_what_was_known_before() -> None:
     held.forget("a", since=600)
     held.learn(outcome(at=520, failed=20), 600)
     assert mean(held, 600) > 0.7
+
+
+def test_an_incident_does_not_spoil_what_is_known_of_the_time_without_it() -> None:
+    """The failures until the alarm are no part of the long memory, where that has plenty."""
+    held = estimates(96 * HOUR, alert=True)
+    for step in range(600):
+        held.learn(outcome(at=step, succeeded=step % 40 != 0, failed=step % 40 == 0), step)
+    before = mean(held, 600)
+    for step in range(600, 660):
+        held.learn(outcome(at=step, failed=1), step)
+    assert mean(held, 660) < 0.1
+    held.forget("a", since=700)
+    assert mean(held, 700) > before - 0.05
 
 
 def test_memory_is_bounded_and_the_least_used_goes_first() -> None:
