@@ -53,7 +53,7 @@ def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Respond
     terms = gateway_terms(settings)
     advisor = RouterAdvisor(
         terms,
-        _policy_settings(chosen),
+        msgspec.convert(chosen, PolicySettings, from_attributes=True),
         default_policy=chosen.default_policy,
         generator=np.random.default_rng(),  # seeded by the machine: two replicas must not explore in step
         rise_max=chosen.moved_share_max,
@@ -145,20 +145,6 @@ class _Upkeep:
         await keep_rules(self._database, rules, now)
         self._in_force = self._rules
         log.info("rules_in_force", version=rules.version, rules=len(rules.rules))
-
-
-def _policy_settings(chosen: RoutingSettings) -> PolicySettings:
-    return PolicySettings(
-        memory_half_life_s=chosen.memory_half_life_s,
-        recent_half_life_s=chosen.recent_half_life_s,
-        exploration_floor=chosen.exploration_floor,
-        exploration_cost_max=chosen.exploration_cost_max,
-        boldness=chosen.boldness,
-        canary_share=chosen.canary_share,
-        draws=chosen.draws,
-        cells_max=chosen.cells_max,
-        margin_share=chosen.margin_share,
-    )
 
 
 def _evidence_minute(document: Document) -> EvidenceMinute:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from config.settings import StoreSettings
 from ml.routing.evaluation.candidate import Candidate, JudgedPolicy
+from ml.routing.policies import PolicySettings
 from ml.routing.worth import Fees
 from storage.read_models.judged_policy import Books, JudgedLog, JudgedTime, judge_stored
 from web.beside import Beside, opened
@@ -73,6 +74,7 @@ def _judged(settings: StoreSettings, candidate: Candidate, books: Books, since: 
 async def evaluator(app: web.Application) -> AsyncIterator[None]:
     """Give an application its evaluator; it needs the process beside it."""
     fees = {name: Fees(**msgspec.structs.asdict(gateway.fee)) for name, gateway in app[GATEWAYS].items()}
-    books = Books(fees=fees, margin_share=app[SETTINGS].routing.margin_share)
+    router = msgspec.convert(app[SETTINGS].routing, PolicySettings, from_attributes=True)
+    books = Books(fees=fees, router=router)
     app[EVALUATOR] = Evaluator(app[SETTINGS].store, app[BESIDE], books)
     yield

@@ -43,11 +43,12 @@ def evaluate(file: Path, since: timedelta, taught: timedelta, as_json: bool) -> 
     from actors.router_wiring import gateway_terms
     from config.settings import load_settings
     from ml.routing.evaluation.estimators import Refused
+    from ml.routing.policies import PolicySettings
     from storage.read_models.judged_policy import Books, JudgedTime, judge_stored
 
     candidate, settings = _read(file), load_settings()
     fees = {name: terms.fees for name, terms in gateway_terms(settings).items()}
-    books = Books(fees=fees, margin_share=settings.routing.margin_share)
+    books = Books(fees=fees, router=msgspec.convert(settings.routing, PolicySettings, from_attributes=True))
     now = datetime.now(UTC)
     time = JudgedTime(since=now - since, until=now, taught=taught)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ml.experiments.assignment import Allocation, Assignable, Assignment, assign
 from ml.experiments.design import CONTROL, HOLDOUT
-from ml.routing.policies import POLICIES, Policy, PolicySettings
+from ml.routing.policies import POLICIES, Policy, PolicySettings, settings_of_arm
 
 Arm = tuple[str, str]
 DEFAULT: Final[Arm] = ("", "default")
@@ -86,14 +86,8 @@ class ArmLearners:
 
     def _make(self, asked: _Wanted) -> Policy:
         policy = asked.policy if asked.policy in POLICIES else self._default_policy
-        known = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in asked.parameters.items()
-            if name in PolicySettings.__struct_fields__
-        }
-        if "exploration_floor" in known:  # an arm that is defined by its floor gets it whole, whatever it costs
-            known["exploration_cost_max"] = 1.0
+        known = {name: value for name, value in asked.parameters.items() if name in PolicySettings.__struct_fields__}
         try:
-            return POLICIES[policy](msgspec.structs.replace(self._settings, **known), self._generator)
-        except (ValueError, TypeError):  # a sender that did not check them; routing goes on with the router's own
+            return POLICIES[policy](settings_of_arm(self._settings, known), self._generator)
+        except (ValueError, msgspec.ValidationError):  # a sender that did not check them; routing goes on
             return POLICIES[policy](self._settings, self._generator)

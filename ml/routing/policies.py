@@ -60,6 +60,20 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     margin_share: float | None = None
 
 
+def settings_of_arm(router: PolicySettings, parameters: Mapping[str, object]) -> PolicySettings:
+    """The settings of an experiment arm, or of a policy that is judged: those of the router, but for what it names.
+
+    What is defined by its floor gets the floor whole, whatever it costs.
+
+    Raises: msgspec.ValidationError: a value does not fit.
+
+    >>> settings_of_arm(PolicySettings(boldness=0.5), {"exploration_floor": 0.1}).boldness
+    0.5
+    """
+    whole = {"exploration_cost_max": 1.0} if "exploration_floor" in parameters else {}
+    return msgspec.convert({**msgspec.structs.asdict(router), **whole, **parameters}, PolicySettings)
+
+
 def version_of(policy: str, settings: PolicySettings) -> str:
     """Name what decides: the same policy, parameters and code have the same version, and nothing else has.
 

@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ml.routing.evaluation.candidate import Candidate, JudgedPolicy
+from ml.routing.evaluation.candidate import DEFAULTS, Candidate, JudgedPolicy
 from ml.routing.evaluation.evaluation import Evaluation, evaluate
 from ml.routing.evaluation.money import Pricing
+from ml.routing.policies import PolicySettings
 from ml.routing.reliability import Reliability
 from ml.routing.worth import Fees
 from storage.database import Database
@@ -49,16 +50,15 @@ class JudgedLog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Books(msgspec.Struct, frozen=True, kw_only=True):
-    """What money is counted with.
+    """What a candidate is judged with: what it would find in the router.
 
     Attributes:
         fees: by gateway.
-        margin_share: of the amount that a success earns before fees, unless the candidate says another, which then
-            goes by this one, as the router would have it; None: money is not counted.
+        router: its settings; where the candidate names no ``margin_share``, money is counted with theirs, if any.
     """
 
     fees: Mapping[str, Fees]
-    margin_share: float | None = None
+    router: PolicySettings = DEFAULTS
 
 
 class JudgedTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,14 +85,14 @@ async def judge_stored(
     Args:
         database: where they are.
         candidate: what is judged.
-        books: fees and margin.
+        books: fees, and settings of the router.
         time: of the decisions.
         limit: decisions read at most, the newest.
     Raises: CandidateRefused: there is no such policy or parameter, or a value does not fit.
     """
     log = await read_decision_log(database, time.since - time.taught, time.until, limit=limit)
     had = await _model_at(database, _begin(log, time.since))
-    policy = JudgedPolicy(_as_run(candidate, books.margin_share), fees=books.fees, reliability=had.model)
+    policy = JudgedPolicy(candidate, router=books.router, fees=books.fees, reliability=had.model)
     margin = policy.margin_share
     judge_from = time.since.timestamp()
     oldest = next((each.at for each in log.decisions if each.at >= judge_from), None)
@@ -112,13 +112,6 @@ async def judge_stored(
         margin_share=margin,
         by_rule=dict(sorted(policy.by_rule.items())),
     )
-
-
-def _as_run(candidate: Candidate, margin_share: float | None) -> Candidate:
-    """The candidate as the router would run it: with the margin of the settings where it names none."""
-    if margin_share is None:
-        return candidate
-    return msgspec.structs.replace(candidate, parameters={"margin_share": margin_share} | candidate.parameters)
 
 
 def _begin(log: DecisionLog, since: datetime) -> datetime:

@@ -18,6 +18,7 @@ from ml.routing.evaluation.candidate import Candidate
 from ml.routing.evaluation.estimators import Refused
 from ml.routing.evaluation.evaluation import Evaluation
 from ml.routing.evaluation.money import CurrencyValue, ValueEstimates
+from ml.routing.policies import PolicySettings
 from ml.routing.worth import Fees
 from storage.attempts import AttemptChange, AttemptState, ReportEntry, record_changes
 from storage.database import Database
@@ -162,9 +163,9 @@ async def test_a_candidate_goes_by_the_margin_of_the_settings(database: Database
     await fill(database, now)
     fees = {"alpha": Fees(bps_success=400)}
     by_success = await judge(database, now, Candidate(), books=Books(fees=fees))
-    by_value = await judge(database, now, Candidate(), books=Books(fees=fees, margin_share=0.05))
+    by_value = await judge(database, now, Candidate(), books=Books(fees=fees, router=PolicySettings(margin_share=0.05)))
     own = Candidate(parameters={"margin_share": 1.0})
-    by_its_own = await judge(database, now, own, books=Books(fees=fees, margin_share=0.05))
+    by_its_own = await judge(database, now, own, books=Books(fees=fees, router=PolicySettings(margin_share=0.05)))
     assert [each.margin_share for each in (by_success, by_value, by_its_own)] == [None, 0.05, 1.0]
     firsts = [each.evaluation.first_choices["alpha"] for each in (by_success, by_value, by_its_own)]
     assert (firsts[0] > 0.5, firsts[1] < 0.5, firsts[2] > 0.5) == (True, True, True), firsts

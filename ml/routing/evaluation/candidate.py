@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
@@ -13,7 +13,7 @@ from msgspec import Meta
 from ml.routing.context import Outcome, RoutingContext
 from ml.routing.eligibility import Eligibility
 from ml.routing.evaluation.logged import LoggedDecision
-from ml.routing.policies import POLICIES, PolicySettings
+from ml.routing.policies import POLICIES, PolicySettings, settings_of_arm
 from ml.routing.reliability import Reliability
 from ml.routing.rules import Commitment, Rule, RuleSet, bounded, preference_of, with_floors
 from ml.routing.worth import NO_FEES, Fees
@@ -21,12 +21,15 @@ from ml.routing.worth import NO_FEES, Fees
 Parameter = int | float | Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=50)]
 
 
+DEFAULTS: Final = PolicySettings()
+
+
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A policy as an operator writes it down: one that the router knows, and what it is to do differently.
 
     Attributes:
         policy: name of a routing policy.
-        parameters: settings of the router by name, as an experiment arm may set them.
+        parameters: settings of the router by name, as an experiment arm may set them; all others are the router's.
         rules: as in the rules file, which is a candidate itself; they stand above the policy.
         commitments: as there; not judged, because what they ask for depends on a whole day or month.
     """
@@ -54,6 +57,7 @@ class JudgedPolicy:
     Args:
         candidate: what to judge.
         seed: of all its randomness.
+        router: settings of the router that it would run in.
         fees: of the gateways, for a candidate that ranks by value.
         reliability: the model that served when what is judged began; a later one would know the outcomes.
     Attributes:
@@ -67,6 +71,7 @@ class JudgedPolicy:
         candidate: Candidate,
         *,
         seed: int = 0,
+        router: PolicySettings = DEFAULTS,
         fees: Mapping[str, Fees] = NO_FEES,
         reliability: Reliability | None = None,
     ) -> None:
@@ -79,7 +84,7 @@ class JudgedPolicy:
                 known = ", ".join(PolicySettings.__struct_fields__)
                 raise CandidateRefused(f"$.parameters.{name}", f"there is no parameter {name!r}; known are {known}")
         try:
-            settings = msgspec.convert(candidate.parameters, PolicySettings)
+            settings = settings_of_arm(router, candidate.parameters)
         except msgspec.ValidationError as error:
             problem, _, place = str(error).partition(" - at `$")
             raise CandidateRefused(f"$.parameters{place.rstrip('`')}", problem) from None

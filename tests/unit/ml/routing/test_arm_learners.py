@@ -14,7 +14,7 @@ from ml.experiments.assignment import Allocation
 from ml.experiments.design import Arm, Experiment, Holdout
 from ml.routing.context import Outcome, RoutingContext
 from ml.routing.learners import DEFAULT, ArmLearners
-from ml.routing.policies import Policy, PolicySettings
+from ml.routing.policies import Policy, PolicySettings, settings_of_arm
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
 GATEWAYS = ("alpha", "bravo", "charlie")
@@ -108,3 +108,13 @@ def test_permanent_control_slice_has_its_own_policy() -> None:
     held = Holdout(seed="held", share=0.1, policy="uniform")
     made.put_in_force(allocation(LEARNER, CONTROL, holdout=held), NOW)
     assert learner_of(made, "control", experiment="holdout").name == "uniform"
+
+
+def test_what_is_defined_by_its_floor_gets_it_whole() -> None:
+    """Unless it also says what the floor may cost; everything else is the router's."""
+    router = PolicySettings(boldness=0.5, exploration_cost_max=0.002)
+    assert settings_of_arm(router, {}) == router
+    floored = settings_of_arm(router, {"exploration_floor": 0.1})
+    assert (floored.exploration_floor, floored.exploration_cost_max, floored.boldness) == (0.1, 1.0, 0.5)
+    priced = settings_of_arm(router, {"exploration_floor": 0.1, "exploration_cost_max": 0.01})
+    assert priced.exploration_cost_max == 0.01

@@ -13,6 +13,7 @@ from ml.routing.evaluation.evaluation import evaluate
 from ml.routing.evaluation.logged import LoggedDecision
 from ml.routing.evaluation.money import Pricing, Valued, ValueEstimates
 from ml.routing.evaluation.success_model import SuccessModel
+from ml.routing.policies import PolicySettings
 from ml.routing.reliability import Reliability
 from ml.routing.worth import Fees
 
@@ -365,3 +366,12 @@ def test_a_candidate_that_cannot_be_is_refused_with_its_place(candidate: Candida
     with pytest.raises(CandidateRefused) as refused:
         JudgedPolicy(candidate)
     assert refused.value.place == place
+
+
+def test_a_candidate_differs_from_the_router_only_in_what_it_names() -> None:
+    """Also the margin is the router's, where the candidate names none."""
+    router = PolicySettings(draws=16, order=("bravo",), margin_share=0.03)
+    assert JudgedPolicy(Candidate(), router=router).margin_share == 0.03
+    assert JudgedPolicy(Candidate(parameters={"margin_share": 0.05}), router=router).margin_share == 0.05
+    ordered = JudgedPolicy(Candidate(policy="fixed_order"), router=router)
+    assert ordered.shares(logged(1))["bravo"] == 1.0
