@@ -18,7 +18,7 @@ import json
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -186,18 +186,26 @@ def tasks(seeds: int, payments: int, policies: list[str], only: str | None) -> I
             yield from (Task(problem, policy, seed, payments) for seed in range(count))
 
 
-def pooled_gap(measures: dict[str, list[float]]) -> float:
-    """Share of all gaps of a scenario's seeds together that was closed, mean over the scenarios.
+def pooled_gaps(measures: Mapping[str, list[float]]) -> dict[str, tuple[float, float]]:
+    """Share of all gaps of a scenario's seeds together that was closed, by scenario.
 
     Where the best fixed gateway is nearly as good as the oracle, the share of that one gap is mostly chance, and a
     mean of shares is decided by such seeds.
+
+    Returns: share and half of its 95 % interval (a ratio of means over the seeds, by the delta method).
     """
-    closed = []
+    pooled = {}
     for name in SCENARIOS:
-        shares, gaps = measures.get(f"{name}_gap_closed"), measures.get(f"{name}_gap_points")
-        if shares and gaps:
-            closed.append(float(np.average(shares, weights=gaps)))
-    return float(np.mean(closed))
+        shares, gaps = (
+            np.array(measures.get(f"{name}_gap_closed", [])),
+            np.array(measures.get(f"{name}_gap_points", [])),
+        )
+        if len(shares):
+            share = float(np.average(shares, weights=gaps))
+            apart = (shares - share) * gaps / gaps.mean()
+            half = 1.96 * apart.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else float("inf")
+            pooled[name] = share, float(half)
+    return pooled
 
 
 def table_of(found: dict[str, dict[str, list[float]]]) -> str:
@@ -205,16 +213,19 @@ def table_of(found: dict[str, dict[str, list[float]]]) -> str:
     policies = list(found)
     lines = [f"| mean ± 95 % (seeds) | {' | '.join(policies)} |", "|---" * (len(policies) + 1) + "|"]
     for measure in found[policies[0]]:
-        cells = []
-        for policy in policies:
-            values = found[policy].get(measure, [])
-            if len(values) < 2:
-                cells.append(f"{values[0]:.4g} (1)" if values else "not played")
-                continue
-            half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
-            cells.append(f"{np.mean(values):.4g} ± {half:.2g} ({len(values)})")
-        lines.append(f"| {measure} | {' | '.join(cells)} |")
+        lines.append(f"| {measure} | {' | '.join(_cell(found[policy].get(measure, [])) for policy in policies)} |")
+    pooled = {policy: pooled_gaps(found[policy]) for policy in policies}
+    for name in pooled[policies[0]]:
+        cells = ["{:.4g} ± {:.2g}".format(*each[name]) if name in each else "not played" for each in pooled.values()]
+        lines.append(f"| {name}_gap_closed_pooled | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.4g} (1)" if values else "not played"
+    half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
+    return f"{np.mean(values):.4g} ± {half:.2g} ({len(values)})"
 
 
 def main() -> None:
@@ -241,7 +252,9 @@ def main() -> None:
     print(table_of(found))
     ours = {name: float(np.mean(values)) for name, values in found["adaptive"].items()}
     gaps = [ours[f"{name}_gap_closed"] for name in SCENARIOS if f"{name}_gap_closed" in ours]
-    ours |= {"gap_closed": float(np.mean(gaps)), "gap_closed_pooled": pooled_gap(found["adaptive"])} if gaps else {}
+    if gaps:
+        pooled = [share for share, _ in pooled_gaps(found["adaptive"]).values()]
+        ours |= {"gap_closed": float(np.mean(gaps)), "gap_closed_pooled": float(np.mean(pooled))}
     figures = {name: round(ours[name], 4) for name in HEADLINE if name in ours}
     median, slow = decision_times(2_000 if asked.quick else 20_000)
     figures |= {"decision_us_p50": round(median, 1), "decision_us_p99": round(slow, 1)}
