@@ -97,7 +97,7 @@ def part(  # everything that is known of a change
         for above in wider:  # a change of this node alone is nothing that the nodes above should believe
             above.add_recent(-run.payments, -run.succeeded, -run.expected)
             above.fall.evidence = max(0.0, above.fall.evidence - run.evidence)
-        if change == "fell":
+        if change == "fell" and not any(each.apart for each in nodes):  # else no long memory has heard of it
             _take_out([*wider, node], nodes[0], run)
             for each, pool in zip(nodes[1:], pools, strict=False):
                 each.correct(pool.strength)

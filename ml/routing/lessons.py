@@ -148,7 +148,7 @@ class Lessons:
         at = min(outcome.at, now)
         keys = keys_of(outcome.method, outcome.issuer, outcome.network)
         nodes = [self._table.made((None, None), outcome.gateway, at)]
-        nodes += [self._table.made(key, outcome.gateway, at) for key in keys]
+        nodes += [self._table.made(key, outcome.gateway, at, keys) for key in keys]
         hour_key = (outcome.gateway, int(at % DAY_S * HOUR_BINS / DAY_S))
         timed = self._hours.get(hour_key)
         if timed is None:

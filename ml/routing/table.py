@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from ml.routing.node import Node
@@ -53,14 +53,14 @@ class CellTable:
             self._rows.move_to_end(key)
         return row
 
-    def made(self, key: Key, gateway: str, at: float) -> Node:
-        """The node of a gateway in a row; both are made where they are missing."""
+    def made(self, key: Key, gateway: str, at: float, keep: Collection[Key] = ()) -> Node:
+        """The node of a gateway in a row; both are made where they are missing, and rows of ``keep`` stay."""
         row = self.use(key)
         if row is None:
             row = self._rows[key] = Row(at)
         cell = row.cells.get(gateway)
         if cell is None:
-            while self._count >= self._cells_max and self._drop_oldest(key):
+            while self._count >= self._cells_max and self._drop_oldest({(None, None), key, *keep}):
                 pass
             cell = row.cells[gateway] = Node(at)
             self._count += 1
@@ -87,9 +87,9 @@ class CellTable:
             if all(place < len(row_key) and row_key[place] == part for place, part in wanted):
                 node.renew(since)
 
-    def _drop_oldest(self, keep: Key) -> bool:
+    def _drop_oldest(self, keep: Collection[Key]) -> bool:
         for key in self._rows:
-            if key not in ((None, None), keep, keep[:2], (keep[0], None), (None, keep[1])):
+            if key not in keep:
                 self._count -= len(self._rows.pop(key).cells)
                 return True
         return False

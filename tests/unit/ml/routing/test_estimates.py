@@ -274,6 +274,18 @@ def test_memory_is_bounded_and_the_least_used_goes_first() -> None:
     assert own(held, 500, "a", "issuer_1") == 0
 
 
+@pytest.mark.parametrize("cells_max", [1, 4, 9])
+def test_a_memory_for_next_to_nothing_still_learns(cells_max: int) -> None:
+    """What an outcome needs is kept while it is learned, however small the bound."""
+    held = estimates(cells_max=cells_max, alert=True)
+    for number in range(60):
+        network = ("visa", None)[number % 2]
+        held.learn(Outcome(gateway="abcde"[number % 5], method=("card", "upi")[number % 2], issuer=f"issuer_{number}",
+                           network=network, at=number, succeeded=1), number)  # fmt: skip
+    assert held.cells <= max(cells_max, 5) + 4
+    assert mean(held, 60, "a", "issuer_55") > 0.5
+
+
 def test_evidence_teaches_another_learner_the_same() -> None:
     """What is handed over gives the same belief."""
     held, heir = estimates(), estimates()
