@@ -9,6 +9,7 @@ import secrets
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,18 +88,27 @@ async def test_an_outage_becomes_an_alert_and_a_paused_gateway_gets_no_payments(
     await expect(alarms).to_have_count(0)
     breaking = await context.new_page()
     await breaking.goto(f"{demo.url}/incidents")
-    await breaking.select_option("#gateway", "bravo")
+    busiest, other = await _busiest(breaking, demo)  # where few payments go, an outage takes longer to be seen
+    await breaking.select_option("#gateway", busiest)
     await breaking.click("text=Let it happen")
     broken = time.monotonic()
     await expect(alarms).to_have_text(re.compile("[1-9]"), timeout=1_000 * ALERT_S_MAX)
     assert time.monotonic() - broken < ALERT_S_MAX
     assert await page.evaluate("window.sameDocument") is True
     await page.screenshot(path=SHOTS / "day_alert.png", full_page=True)
-    await _paused(breaking, demo, "charlie")
-    await eventually(lambda: _is_left(breaking, demo, "charlie"), within_s=MOVED_S_MAX, every_s=1.0)
+    await _paused(breaking, demo, other)
+    await eventually(lambda: _is_left(breaking, demo, other), within_s=MOVED_S_MAX, every_s=1.0)
     await breaking.goto(f"{demo.url}/gateways")
-    await expect(breaking.locator("tr", has_text="charlie").first).to_contain_text("paused")
+    await expect(breaking.locator("tr", has_text=other).first).to_contain_text("paused")
     await breaking.screenshot(path=SHOTS / "day_paused.png", full_page=True)
+
+
+async def _busiest(page: Page, demo: Demo) -> tuple[str, str]:
+    """The two gateways that the newest decisions put first most often."""
+    answer = await page.request.get(f"{demo.url}/api/v1/routing")
+    firsts = Counter(each["advice"]["ranking"][0]["gateway"] for each in (await answer.json())["latest"])
+    (busiest, _), (other, _) = firsts.most_common(2)
+    return busiest, other
 
 
 async def _paused(page: Page, demo: Demo, gateway: str) -> None:
