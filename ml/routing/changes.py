@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ml.routing.node import Change, Node, Run, surprises
+from ml.routing.node import Change, Node, surprises
 from ml.routing.pooling import Pooling
-from ml.routing.table import ISSUER
+from ml.routing.table import ISSUER, METHOD
 
 ALARM: Final = (10.0, 9.5, 9.2, 9.0, 9.0)
 """Change evidence (log likelihood ratio) that is an alarm, by place from the gateway down. The narrower node alarms
@@ -17,9 +17,6 @@ after 5 to 7 payments."""
 KEPT: Final = 0.3
 """How much of the evidence since a change is kept. An alarm picks the worst stretch there was, so this is too harsh; at
 1, false alarms banish a good gateway for hours."""
-
-TAKEN_OUT_MAX: Final = 0.1
-"""Share of a long memory that an alarm may take out."""
 
 ARMED_FROM: Final = 20.0
 """Payments that a prediction must rest on before a surprise can be a fall."""
@@ -62,6 +59,8 @@ def watch(  # everything that is known of an outcome
     payments = counts[0] + counts[1]
     for place in range(len(nodes) - 1, -1, -1):
         node = nodes[place]
+        if place == ISSUER and nodes[METHOD].apart:  # what has happened to the method explains it
+            continue
         since = (payments, counts[0], payments * recent[place])
         if node.fall.feed(fall, since, at) > ALARM[place]:
             node.rise.feed(rise, since, at)
@@ -73,12 +72,8 @@ def watch(  # everything that is known of an outcome
     return None
 
 
-def part(  # everything that is known of a change
-    nodes: Sequence[Node], place: int, change: Change, base: float, at: float, pools: Sequence[Pooling]
-) -> float:
+def part(nodes: Sequence[Node], place: int, change: Change, base: float, at: float) -> float:
     """Keep of a changed node what came since the change, and take the same out of the nodes above.
-
-    It is taken out of the long memories too: what came before the alarm says nothing of the time after the trouble.
 
     Args:
         nodes: from the gateway down.
@@ -86,21 +81,16 @@ def part(  # everything that is known of a change
         change: how.
         base: what the whole chain expects without any recent difference.
         at: when the alarm came.
-        pools: how much the nodes below the gateway are worth to each other, from the method down.
     Returns: since when the change holds; what lies below the node must forget what it thought different until then.
     """
     node = nodes[place]
     run = node.fall if change == "fell" else node.rise
     was_apart = node.apart
     if not was_apart:
-        wider = nodes[: 1 if place == ISSUER else place]
-        for above in wider:  # a change of this node alone is nothing that the nodes above should believe
+        above_it = nodes[: 1 if place == ISSUER else place]
+        for above in above_it:  # a change of this node alone is nothing that the nodes above should believe
             above.add_recent(-run.payments, -run.succeeded, -run.expected)
             above.fall.evidence = max(0.0, above.fall.evidence - run.evidence)
-        if change == "fell" and not any(each.apart for each in nodes):  # else no long memory has heard of it
-            _take_out([*wider, node], nodes[0], run)
-            for each, pool in zip(nodes[1:], pools, strict=False):
-                each.correct(pool.strength)
         node.base = base
         node.apart_since = at
     mean, expected = run.succeeded / run.payments, run.expected / run.payments
@@ -110,13 +100,6 @@ def part(  # everything that is known of a change
     node.add_recent(*kept)
     node.apart = not (was_apart and abs(mean - expected) < BACK_WITHIN)
     return since
-
-
-def _take_out(nodes: Sequence[Node], whole: Node, run: Run) -> None:
-    """Take a fall out of long memories that are long enough to do without; a few payments are all that is known."""
-    for node in nodes:
-        if run.payments < TAKEN_OUT_MAX * node.payments:
-            node.add_long(-run.payments, -run.succeeded, 0.0 if node is whole else -run.expected)
 
 
 def settle_if_lasting(nodes: Sequence[Node], place: int, at: float, pools: Sequence[Pooling]) -> None:

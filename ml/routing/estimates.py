@@ -16,7 +16,7 @@ from ml.routing.belief import Belief
 from ml.routing.context import Outcome
 from ml.routing.lessons import DAY_S, HOUR_BINS, STRENGTH_APART, WHOLE_WORTH, Lessons, keys_of
 from ml.routing.node import Node, chance, logit
-from ml.routing.table import ISSUER, LEAF, METHOD, Row
+from ml.routing.table import ISSUER, LEAF, METHOD, Row, is_of_one
 
 
 class Estimates(Lessons):
@@ -142,8 +142,11 @@ class Estimates(Lessons):
         variance = 1.0 / (WHOLE_WORTH + (alone if alone > 0.0 else 0.0)) + 1.0 / first.strength
         if heard > own:
             variance /= 1.0 + (heard - own) * variance
-        alone = issuer.payments - own if issuer is not None else 0.0
-        variance += 1.0 / (beside.strength + (alone if alone > 0.0 else 0.0)) + 1.0 / both.strength
+        of_issuer = issuer.payments if issuer is not None else own
+        if is_of_one(of_issuer, own):
+            variance += 1.0 / beside.strength
+        else:
+            variance += 1.0 / (beside.strength + of_issuer - own) + 1.0 / both.strength
         if len(nodes) > LEAF:
             network = nodes[LEAF]
             narrower = network.payments if network is not None else 0.0

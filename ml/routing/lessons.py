@@ -9,7 +9,7 @@ from ml.routing.changes import part, settle_if_lasting, watch
 from ml.routing.context import Outcome
 from ml.routing.node import Node, chance, logit
 from ml.routing.pooling import Pooling
-from ml.routing.table import LEAF, CellTable, Key
+from ml.routing.table import ISSUER, LEAF, METHOD, CellTable, Key, is_of_one
 
 STRENGTH_APART: Final = 2.0
 """What was before is worth so many payments to a node that has suddenly changed."""
@@ -72,6 +72,15 @@ class Lesson(NamedTuple):
     def is_first(self) -> bool:
         """Whether the gateway as a whole is hardly known, so that its parts cannot be told from it yet."""
         return self.nodes[0].payments < FIRM_FROM
+
+    @property
+    def is_of_one_method(self) -> bool:
+        """Whether the gateway has the issuer's payments by (nearly) one method only.
+
+        Then issuer and method with issuer are the same payments, and only the issuer learns what is steady: both would
+        answer each surprise, which is too much.
+        """
+        return is_of_one(self.nodes[ISSUER].payments, self.nodes[LEAF].payments)
 
     def expected(self, mean: float) -> float:
         """Successes that a link expected which had foreseen this rate."""
@@ -230,7 +239,9 @@ class Lessons:
                 continue
             if apart is None:
                 expected = 0.0
-                if place:
+                if place == LEAF and lesson.is_of_one_method:
+                    expected = succeeded
+                elif place:
                     mean = seen.steady[place - 1]
                     expected = lesson.expected(mean)
                     difference = node.succeeded - node.expected
@@ -239,7 +250,8 @@ class Lessons:
                 node.add_long(weight * payments, weight * without, weight * expected)
                 if place:
                     node.correct(self._steady_pools[place - 1].strength)
-            if self._alert and (apart is None or place >= apart):
+            is_beside = place == ISSUER and apart == METHOD  # the issuer's other methods are not down
+            if self._alert and (apart is None or (place >= apart and not is_beside)):
                 if apart is None and place in (0, LEAF):
                     difference = node.recent_succeeded - node.recent_expected
                     lesson.measure(self._recent_pools[min(place, 1)], node.recent_payments, difference,
@@ -258,9 +270,11 @@ class Lessons:
         """Teach what an issuer does to all gateways; the more one of them has said, the less it is heard."""
         voice = COMMON_STRENGTH / (COMMON_STRENGTH + lesson.nodes[LEAF].payments)
         payments, succeeded = lesson.counts
-        for key, mean in zip(lesson.keys, seen.common, strict=True):
+        for place, (key, mean) in enumerate(zip(lesson.keys, seen.common, strict=True), 1):
             row = self._table.row(key)
             assert row is not None
+            if place == LEAF and lesson.is_of_one_method:
+                continue
             weight = voice * row.common.move_to(lesson.at, self._long, self._recent)[0]
             row.common.add_long(weight * payments, weight * succeeded, weight * lesson.expected(mean))
             row.common.correct(COMMON_STRENGTH)
@@ -295,7 +309,8 @@ class Lessons:
         found = watch(nodes, seen.recent, expected, (succeeded, payments - succeeded), lesson.at, armed)
         if found is not None:
             place, change = found
-            since = part(nodes, place, change, seen.base, lesson.at, self._steady_pools)
+            since = part(nodes, place, change, seen.base, lesson.at)
+            self._table.calm_across(lesson.gateway, place)
             key = lesson.keys[place - 1] if place else (None, None)
             self._table.renew(lesson.gateway, key, since=since, below=True)
 

@@ -18,6 +18,15 @@ LEAF: Final = 3
 method, both. Only the issuer's does not lie inside the one before it."""
 
 
+OTHERS_MIN: Final = 0.1
+"""Share of an issuer's payments at a gateway that other methods must have to say more of it than one method does."""
+
+
+def is_of_one(issuer: float, leaf: float) -> bool:
+    """Whether an issuer's payments are (nearly) all of the one method that ``leaf`` counts."""
+    return issuer - leaf <= OTHERS_MIN * issuer
+
+
 class Row:
     """The nodes of all gateways for one kind of payment, and what such payments do to all gateways alike."""
 
@@ -86,6 +95,18 @@ class CellTable:
                 continue
             if all(place < len(row_key) and row_key[place] == part for place, part in wanted):
                 node.renew(since)
+
+    def calm_across(self, gateway: str, place: int) -> None:
+        """Start the detectors anew that heard the same payments as one that has called a change.
+
+        A method's payments are parts of all issuers', and an issuer's of all methods'; no other nodes cross.
+        """
+        if place not in (METHOD, ISSUER):
+            return
+        for key, row in self._rows.items():
+            is_other = (key[0] is None) if place == METHOD else (len(key) == 2 and key[1] is None)
+            if is_other and key != (None, None) and gateway in row.cells:
+                row.cells[gateway].calm()
 
     def _drop_oldest(self, keep: Collection[Key]) -> bool:
         for key in self._rows:

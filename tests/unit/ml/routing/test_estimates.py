@@ -250,19 +250,6 @@ def test_a_forgotten_incident_leaves_what_was_known_before() -> None:
     assert mean(held, 600) > 0.7
 
 
-def test_an_incident_does_not_spoil_what_is_known_of_the_time_without_it() -> None:
-    """The failures until the alarm are no part of the long memory, where that has plenty."""
-    held = estimates(96 * HOUR, alert=True)
-    for step in range(600):
-        held.learn(outcome(at=step, succeeded=step % 40 != 0, failed=step % 40 == 0), step)
-    before = mean(held, 600)
-    for step in range(600, 660):
-        held.learn(outcome(at=step, failed=1), step)
-    assert mean(held, 660) < 0.1
-    held.forget("a", since=700)
-    assert mean(held, 700) > before - 0.05
-
-
 def test_memory_is_bounded_and_the_least_used_goes_first() -> None:
     """Never more cells than allowed; a row that is asked for stays, one that is not goes."""
     held = estimates(cells_max=50)
