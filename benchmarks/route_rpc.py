@@ -130,15 +130,17 @@ class Outcomes(threading.Thread):
         self._url, self._gateways = url, gateways
         self._random = random.Random(1)
         self._over = threading.Event()
+        self.published = 0
 
     def run(self) -> None:
         """Publish."""
         connection = pika.BlockingConnection(pika.URLParameters(self._url))
-        channel, number = connection.channel(), 0
+        channel, began = connection.channel(), time.perf_counter()
         properties = pika.BasicProperties(type="attempts.recorded", content_type="application/json")
-        while not self._over.wait(1 / BATCHES_PER_S):
-            number += 1
-            channel.basic_publish(EXCHANGE, "attempts.recorded", msgspec.json.encode(self._batch(number)), properties)
+        while not self._over.wait(max(0.0, began + self.published / BATCHES_PER_S - time.perf_counter())):
+            body = msgspec.json.encode(self._batch(self.published + 1))
+            channel.basic_publish(EXCHANGE, "attempts.recorded", body, properties)
+            self.published += 1
         connection.close()
 
     def stop(self) -> None:
@@ -178,8 +180,12 @@ def measure_learning(asker: Asker, scale: float, url: str, gateways: Sequence[st
     outcomes = Outcomes(url, gateways)
     outcomes.start()
     asker.closed_loop(int(2_000 * scale), UNDER_WAY)
+    began, before = time.perf_counter(), outcomes.published
     per_s = asker.closed_loop(int(20_000 * scale), UNDER_WAY)
+    taught_per_s = (outcomes.published - before) * BATCH / (time.perf_counter() - began)
     outcomes.stop()
+    if scale >= 1 and taught_per_s < 0.95 * BATCHES_PER_S * BATCH:
+        raise RuntimeError(f"only {taught_per_s:.0f} outcomes a second were published beside the requests")
     return {"per_s_learning": per_s}
 
 

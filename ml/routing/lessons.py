@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from ml.routing.changes import part, settle_if_lasting, watch
 from ml.routing.context import Outcome
 from ml.routing.node import Node, chance, logit
-from ml.routing.pooling import Pooling
+from ml.routing.pooling import POOLING_FIRST, Pooling
 from ml.routing.table import ISSUER, LEAF, METHOD, CellTable, Key, is_of_one
 
 STRENGTH_APART: Final = 2.0
@@ -30,6 +30,9 @@ RECENT_MAX: Final = 20_000.0
 
 SURPRISE_MAX: Final = 2.0
 """Successes by which payments that are learned at once may differ from what their gateway usually does."""
+
+SHARED_FIRST: Final = 2 * POOLING_FIRST
+"""What the links above are worth to the issuer's and to that of method and issuer at first: two that share a doubt."""
 
 HOUR_BINS: Final = 12
 """Parts of the day. Two hours each: a daily rhythm is smooth, and each part needs payments of its own."""
@@ -124,7 +127,7 @@ class Lessons:
         """Counts what was learned or forgotten; while it stays, so does what is believed, but for time."""
         self._table = CellTable(cells_max)
         self._hours: dict[tuple[str, int], Node] = {}
-        self._steady_pools = [Pooling() for _ in range(4)]
+        self._steady_pools = [Pooling(), Pooling(SHARED_FIRST), Pooling(SHARED_FIRST), Pooling()]
         self._recent_pools = [Pooling(RECENT_FIRST, most=RECENT_MAX) for _ in range(2)]
         self._hour_pool = Pooling(HOURS_FIRST, most=RECENT_MAX)
 

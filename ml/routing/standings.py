@@ -16,7 +16,7 @@ STANDING_S: Final = 0.25
 """How long gateways may stand as they do for one kind of payment while nothing is learned: shares move in minutes."""
 
 TRIAL_NOTED: Final = 0.002
-"""Share of payments from which a trial changes how gateways stand at once; smaller ones seldom come in one burst."""
+"""Share of payments from which a trial changes how gateways stand at once; smaller ones cost little if they repeat."""
 
 KINDS_MAX: Final = 2_000
 """Kinds of payments whose standings are kept at most."""

@@ -153,6 +153,35 @@ def test_an_issuer_down_at_one_gateway_is_noticed_through_all_methods_together()
         assert down.base > 0.8
 
 
+def test_a_method_that_is_down_is_laid_upon_no_issuer_and_on_no_other_method() -> None:
+    """Card fails at the gateway: its issuers are called down by nobody, and what is known of the gateway stays."""
+    for seed in range(12):
+        held, generator = estimates(96 * HOUR, alert=True), np.random.default_rng(seed)
+        issuers = ("harbour_bank", "lotus_bank", "river_bank")
+        for step in range(2_400):
+            method = "card" if generator.random() < 0.5 else "upi"
+            rate = 0.2 if method == "card" and step >= 1_500 else 0.95
+            won = bool(generator.random() < rate)
+            issuer = issuers[int(generator.choice(3, p=(0.6, 0.3, 0.1)))]
+            held.learn(outcome("a", issuer, at=step, succeeded=won, failed=not won, method=method), step)
+        (whole,) = held.overall(("a",), 2_400)
+        assert whole.mean < 0.97
+        for issuer in issuers:
+            card, upi = (held.beliefs(method, issuer, ("a",), 2_400)[0].mean for method in ("card", "upi"))
+            assert card < 0.5
+            assert upi > 0.8
+
+
+def test_one_method_and_one_issuer_answer_a_surprise_once() -> None:
+    """A gateway with one kind of payments believes no more in eight failures than in a tenth of what it has seen."""
+    held = estimates(96 * HOUR)
+    for step in range(320):
+        held.learn(outcome(at=step, succeeded=step % 40 != 0, failed=step % 40 == 0), step)
+    for step in range(320, 328):
+        held.learn(outcome(at=step, failed=1), step)
+    assert mean(held, 328) > 0.8
+
+
 @pytest.mark.parametrize("network", [None, "visa"])
 def test_more_payments_never_make_a_belief_less_sure(network: str | None) -> None:
     """Of this kind, of its method, of its issuer, or of its gateway; with the network known and without."""

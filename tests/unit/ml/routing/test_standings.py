@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ml.routing import standings
 from ml.routing.context import Outcome, Ranking, RoutingContext
 from ml.routing.policies import AdaptivePolicy, PolicySettings
 from ml.routing.standings import TRIAL_NOTED
+from ml.routing.worth import Fees
 
 GATEWAYS = ("alpha", "bravo", "charlie")
 CARD = RoutingContext(method="card", issuer="harbour_bank")
@@ -121,3 +123,72 @@ def test_only_so_many_kinds_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(kept._kept) <= 10
     assert kept.get(24, 1, 0.0) is not None
     assert kept.get(24, 2, 0.0) is None
+
+
+CASES: dict[str, tuple[RoutingContext, dict[str, Any]]] = {
+    "another issuer": (RoutingContext(method="card", issuer="lotus_bank"), {}),
+    "another network": (RoutingContext(method="card", issuer="harbour_bank", network="visa"), {}),
+    "a retry": (RoutingContext(method="card", issuer="harbour_bank", previous_failures=("alpha",)), {}),
+    "an open anomaly": (CARD, {"unwell": {"alpha": "time-outs"}}),
+    "an amount": (
+        RoutingContext(method="card", issuer="harbour_bank", amount_minor=1_000),
+        {"fees": {"alpha": Fees(fixed_success=80), "bravo": Fees(fixed_success=1)}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_differs_is_never_answered_from_what_is_kept(case: str) -> None:
+    """After a burst of other payments, the shares are those of a policy that had none."""
+    context, circumstances = CASES[case]
+    margin = 0.1 if case == "an amount" else None
+    rates = [{"alpha": 0.96, "bravo": 0.88, "charlie": 0.7}] + 2 * [{"alpha": 0.5, "bravo": 0.93, "charlie": 0.7}]
+
+    def made() -> AdaptivePolicy:
+        fresh = AdaptivePolicy(PolicySettings(margin_share=margin), np.random.default_rng(3))
+        luck = np.random.default_rng(4)
+        for _ in range(5_000):
+            kind = int(luck.choice(3, p=(0.6, 0.2, 0.2)))
+            gateway = GATEWAYS[int(luck.integers(3))]
+            won = float(luck.random() < rates[kind][gateway])
+            fresh.learn(
+                Outcome(
+                    gateway=gateway,
+                    method="card",
+                    issuer="lotus_bank" if kind == 1 else "harbour_bank",
+                    network="visa" if kind == 2 else None,
+                    at=0.0,
+                    succeeded=won,
+                    failed=1.0 - won,
+                ),
+                0.0,
+            )
+        return fresh
+
+    burst = made()
+    for _ in range(20):
+        burst.rank(CARD, GATEWAYS, 60.0)
+    usual = propensities(burst.rank(CARD, GATEWAYS, 60.0))
+    expected = propensities(made().rank(context, GATEWAYS, 60.0, **circumstances))
+    stated = propensities(burst.rank(context, GATEWAYS, 60.0, **circumstances))
+    assert stated == pytest.approx(expected, abs=0.01)
+    assert max(abs(stated[gateway] - usual[gateway]) for gateway in GATEWAYS) > 0.05
+
+
+def test_what_was_found_out_later_is_not_used_earlier() -> None:
+    """A clock that goes back finds everything out anew."""
+    kept = standings.Standings()
+    for _ in range(2):
+        kept.get("card", 1, 100.0)
+    kept.put("card", object())  # type: ignore[arg-type]
+    assert kept.get("card", 1, 100.1) is not None
+    assert kept.get("card", 1, 99.0) is None
+
+
+def test_a_trial_that_went_elsewhere_is_news() -> None:
+    """When pace or a floor moves a payment, how gateways stand is found out anew."""
+    made = policy()
+    made.rank(CARD, GATEWAYS, 60.0)
+    before = made._estimates.learned
+    made.moved(CARD, "bravo", 60.0)
+    assert made._estimates.learned > before

@@ -1,0 +1,60 @@
+"""Method and issuer of a gateway cross: each is told what the other's change explains."""
+
+from __future__ import annotations
+
+from ml.routing.changes import part, watch
+from ml.routing.node import Node
+from ml.routing.table import ISSUER, LEAF, METHOD, CellTable
+
+
+def chain() -> list[Node]:
+    """Gateway, method, issuer, and both, each with a hundred payments of late, ninety of them good."""
+    nodes = [Node(0.0) for _ in range(LEAF + 1)]
+    for node in nodes:
+        node.add_recent(100.0, 90.0, 90.0)
+    return nodes
+
+
+def fail(nodes: list[Node], count: int) -> tuple[int, str] | None:
+    """So many failures where nine of ten were expected to succeed. Returns: the first alarm."""
+    for at in range(count):
+        found = watch(nodes, [0.9] * len(nodes), (0.9, 0.9), (0.0, 1.0), float(at), 1_000.0)
+        if found is not None:
+            return found
+    return None
+
+
+def test_a_change_of_an_issuer_is_taken_out_of_the_gateway_and_not_out_of_one_method() -> None:
+    """The issuer's payments come by all methods; a method has only part of them."""
+    nodes = chain()
+    for _ in range(5):
+        nodes[ISSUER].fall.feed(1.0, (1.0, 0.0, 0.9), 0.0)
+    part(nodes, ISSUER, "fell", 0.9, 5.0)
+    assert nodes[0].recent_payments == 95.0
+    assert nodes[METHOD].recent_payments == 100.0
+
+
+def test_while_a_method_is_apart_its_payments_say_nothing_of_an_issuer() -> None:
+    """What has happened to the method explains them."""
+    nodes = chain()
+    nodes[METHOD].apart = True
+    fail(nodes, 4)
+    assert nodes[ISSUER].fall.evidence == 0.0
+    assert nodes[LEAF].fall.evidence > 0.0
+    well = chain()
+    fail(well, 4)
+    assert well[ISSUER].fall.evidence > 0.0
+
+
+def test_the_same_payments_raise_no_second_alarm_across() -> None:
+    """A method's alarm starts the issuers' detectors anew, and an issuer's those of the methods; of this gateway only."""
+    for place in (METHOD, ISSUER):
+        table = CellTable(100)
+        keys = [("card", None), ("upi", None), (None, "lotus_bank"), (None, "river_bank"), ("card", "lotus_bank")]
+        for gateway in "ab":
+            for key in [(None, None), *keys]:
+                table.made(key, gateway, 0.0).fall.feed(1.0, (1.0, 0.0, 0.9), 0.0)
+        table.calm_across("a", place)
+        calm = {key for key, row in table.items() if row.cells["a"].fall.evidence == 0.0}
+        assert calm == set(keys[2:4] if place == METHOD else keys[:2])
+        assert all(row.cells["b"].fall.evidence > 0.0 for _, row in table.items())
