@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ml.routing.changes import part, watch
+from ml.routing.context import Outcome
+from ml.routing.estimates import Estimates
 from ml.routing.node import Node
 from ml.routing.table import ISSUER, LEAF, METHOD, CellTable
 
@@ -47,7 +51,7 @@ def test_while_a_method_is_apart_its_payments_say_nothing_of_an_issuer() -> None
 
 
 def test_the_same_payments_raise_no_second_alarm_across() -> None:
-    """A method's alarm starts the issuers' detectors anew, and an issuer's those of the methods; of this gateway only."""
+    """A method's alarm starts the issuers' detectors anew, and an issuer's those of methods; of this gateway only."""
     for place in (METHOD, ISSUER):
         table = CellTable(100)
         keys = [("card", None), ("upi", None), (None, "lotus_bank"), (None, "river_bank"), ("card", "lotus_bank")]
@@ -58,3 +62,24 @@ def test_the_same_payments_raise_no_second_alarm_across() -> None:
         calm = {key for key, row in table.items() if row.cells["a"].fall.evidence == 0.0}
         assert calm == set(keys[2:4] if place == METHOD else keys[:2])
         assert all(row.cells["b"].fall.evidence > 0.0 for _, row in table.items())
+
+
+def test_a_method_that_fails_leaves_no_evidence_against_its_issuers() -> None:
+    """Card fails for eight issuers at once: the alarm is the method's, and no issuer is half accused."""
+    held = Estimates(half_life_s=345_600.0, cells_max=1_000)
+    issuers = [f"issuer_{number}" for number in range(8)]
+    luck = np.random.default_rng(1)
+
+    def learn(step: int, method: str, *, won: bool) -> None:
+        held.learn(Outcome(gateway="a", method=method, issuer=issuers[step % 8], at=step,
+                           succeeded=float(won), failed=float(not won)), step)  # fmt: skip
+
+    for step in range(2_000):
+        learn(step, ("card", "upi")[step // 8 % 2], won=bool(luck.random() < 0.95))
+    method = held._table.made(("card", None), "a", 0.0)
+    for step in range(2_000, 2_040):
+        learn(step, "card", won=False)
+        if method.apart:
+            break
+    assert method.apart
+    assert all(held._table.made((None, issuer), "a", 0.0).fall.evidence == 0.0 for issuer in issuers)
