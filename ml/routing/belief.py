@@ -21,6 +21,7 @@ class Belief:
         is_whole: whether that change holds for all of the gateway's payments.
         unseen_s: since when nothing was heard of the gateway and nothing was tried, seconds ago.
         rising: evidence that success has just risen, log likelihood ratio, >= 0.
+        rising_s: for how long it has looked like that, seconds; 0 while outcomes of the gateway are awaited.
         risen: success since then, if so.
         risen_payments: payments that ``risen`` rests on.
         shift: part of ``log_odds`` that the reliability model added.
@@ -28,7 +29,7 @@ class Belief:
 
     base: float | None = None
     is_whole = False
-    unseen_s = rising = risen = risen_payments = shift = 0.0
+    unseen_s = rising = rising_s = risen = risen_payments = shift = 0.0
 
     def __init__(
         self, log_odds: float, deviation: float, own: float, borrowed: float, mean: float | None = None

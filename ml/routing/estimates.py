@@ -166,6 +166,8 @@ class Estimates(Lessons):
                     run = below.rise
         if run.evidence > 0:
             belief.rising = run.evidence
+            if run is node.rise and node.at >= node.probed and now > run.since:  # late news must not pile up trials
+                belief.rising_s = now - run.since
             belief.risen = (run.succeeded + 1.0) / (run.payments + 2.0)
             belief.risen_payments = run.payments
 

@@ -29,7 +29,6 @@ RISING_MAX: Final = 8.0
 TRIALS_MAX: Final = 0.3
 """Share of payments that trials may take together, however much may have changed."""
 
-DENSITY: Final = 1 / math.sqrt(2 * math.pi)
 HALF_ROOT: Final = math.sqrt(0.5)
 
 FLOOR_LEAST: Final = 0.1
@@ -69,7 +68,8 @@ def trial_shares(beliefs: Sequence[Belief]) -> list[float]:
 
     The longer ago that is, the likelier a change; it is worth a trial in proportion to what it would bring over what a
     trial costs. A gateway that fell suddenly may be back where it was; of any other nothing better is known than that
-    it may be anywhere.
+    it may be anywhere. One whose latest payments went too well for what it was thought to do is tried as often as it is
+    likely to be better than the best by now, as in Thompson sampling over whether it has changed.
     """
     best = max([belief.mean for belief in beliefs])
     anywhere = (1 - best) ** 2 / 2
@@ -84,23 +84,31 @@ def trial_shares(beliefs: Sequence[Belief]) -> list[float]:
             after_s = RECOVERY_S
             gain = max(belief.base - best, gain if belief.is_whole else 0.0)
         changed = belief.unseen_s / after_s + 1 / CHANGE_DECISIONS
-        rising = belief.rising
-        if rising > 0:
-            hope = _hope(belief.risen, belief.risen_payments, best)
-            gain = hope if hope > gain else gain
-            changed *= math.exp(rising if rising < RISING_MAX else RISING_MAX)
         share = changed if changed < TRIALS_MAX else TRIALS_MAX
-        shares.append(share * (gain / cost) if gain < cost else share)
+        if gain < cost:
+            share *= gain / cost
+        if belief.rising > 0:
+            risen = _chance_risen(belief, best, after_s)
+            share = risen if risen > share else share
+        shares.append(share)
     total = sum(shares)
     return shares if total <= TRIALS_MAX else [share * TRIALS_MAX / total for share in shares]
 
 
-def _hope(mean: float, payments: float, best: float) -> float:
-    """How much a gateway is expected to be above ``best``, counting nothing where it is below."""
-    deviation = math.sqrt(mean * (1 - mean) / (payments + 3.0))
-    above = mean - best
-    distance = above / deviation
-    return deviation * DENSITY * math.exp(-distance * distance / 2) + above * (1 + math.erf(distance * HALF_ROOT)) / 2
+def _chance_risen(belief: Belief, best: float, after_s: float) -> float:
+    """How likely it is that a gateway has risen above ``best`` since its latest payments began to go well.
+
+    Odds before those payments: that something changed in that time, and (but for one that fell, and is expected back)
+    that it is now above the best and not anywhere below. They are multiplied by what the payments say.
+    """
+    since_s = belief.rising_s if belief.rising_s > belief.unseen_s else belief.unseen_s
+    odds = since_s / after_s + 1 / CHANGE_DECISIONS
+    if after_s != RECOVERY_S:
+        odds *= 1 - best
+    odds *= math.exp(belief.rising if belief.rising < RISING_MAX else RISING_MAX)
+    mean = belief.risen
+    distance = (mean - best) / math.sqrt(mean * (1 - mean) / (belief.risen_payments + 3.0))
+    return odds / (1 + odds) * (1 + math.erf(distance * HALF_ROOT)) / 2
 
 
 def floor_in_force(beliefs: Sequence[Belief], *, floor: float, cost_max: float) -> float:
