@@ -24,6 +24,7 @@ from tests.conftest import eventually
 LEARN_S = 28
 """Traffic before anything breaks: the watcher judges nothing before it has learnt some."""
 
+CALM_S_MAX = 90.0
 ALERT_S_MAX = 15.0
 MOVED_S_MAX = 20.0
 
@@ -85,7 +86,8 @@ async def test_an_outage_becomes_an_alert_and_a_paused_gateway_gets_no_payments(
     await page.evaluate("window.sameDocument = true")
     await asyncio.sleep(LEARN_S)
     alarms = page.locator(".kpi.alarm .big")
-    await expect(alarms).to_have_count(0)
+    # A watcher that has hardly learnt anything may have been wrong once; what is open now is not what is broken below.
+    await expect(alarms).to_have_count(0, timeout=1_000 * CALM_S_MAX)
     breaking = await context.new_page()
     await breaking.goto(f"{demo.url}/incidents")
     busiest, other = await _busiest(breaking, demo)  # where few payments go, an outage takes longer to be seen
