@@ -24,7 +24,7 @@ CHANGE_DECISIONS: Final = 30_000.0
 """The same counted in decisions, so that a slow clock or a torrent of payments cannot stop all trials."""
 
 RISING_MAX: Final = 8.0
-"""Evidence for a rise that makes trials more frequent, at most e^8-fold."""
+"""Evidence for a rise that is heeded at most: it multiplies the odds of one up to e^8-fold."""
 
 TRIALS_MAX: Final = 0.3
 """Share of payments that trials may take together, however much may have changed."""
@@ -79,32 +79,36 @@ def trial_shares(beliefs: Sequence[Belief]) -> list[float]:
         if cost <= 0:
             shares.append(0.0)
             continue
-        gain, after_s = anywhere, CHANGE_S
+        gain, after_s, better = anywhere, CHANGE_S, 1 - best
         if belief.base is not None and belief.base > belief.mean:
-            after_s = RECOVERY_S
+            after_s, better = RECOVERY_S, 1.0
             gain = max(belief.base - best, gain if belief.is_whole else 0.0)
         changed = belief.unseen_s / after_s + 1 / CHANGE_DECISIONS
         share = changed if changed < TRIALS_MAX else TRIALS_MAX
         if gain < cost:
             share *= gain / cost
         if belief.rising > 0:
-            risen = _chance_risen(belief, best, after_s)
+            risen = _chance_risen(belief, best, after_s, better)
             share = risen if risen > share else share
         shares.append(share)
     total = sum(shares)
     return shares if total <= TRIALS_MAX else [share * TRIALS_MAX / total for share in shares]
 
 
-def _chance_risen(belief: Belief, best: float, after_s: float) -> float:
+def _chance_risen(belief: Belief, best: float, after_s: float, better: float) -> float:
     """How likely it is that a gateway has risen above ``best`` since its latest payments began to go well.
 
-    Odds before those payments: that something changed in that time, and (but for one that fell, and is expected back)
-    that it is now above the best and not anywhere below. They are multiplied by what the payments say.
+    The odds that it changed in that time are multiplied by what the payments say.
+
+    Args:
+        belief: of the gateway, with ``rising`` > 0.
+        best: success of the best one.
+        after_s: mean time after which it changes, seconds.
+        better: how often a change leaves it above the best, before the payments are known: always, for one that fell
+            and is expected back; the share of rates above the best, for one that may be anywhere.
     """
     since_s = belief.rising_s if belief.rising_s > belief.unseen_s else belief.unseen_s
-    odds = since_s / after_s + 1 / CHANGE_DECISIONS
-    if after_s != RECOVERY_S:
-        odds *= 1 - best
+    odds = better * (since_s / after_s + 1 / CHANGE_DECISIONS)
     odds *= math.exp(belief.rising if belief.rising < RISING_MAX else RISING_MAX)
     mean = belief.risen
     distance = (mean - best) / math.sqrt(mean * (1 - mean) / (belief.risen_payments + 3.0))
