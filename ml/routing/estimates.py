@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from ml.routing.belief import Belief
 from ml.routing.context import Outcome
 from ml.routing.lessons import DAY_S, HOUR_BINS, STRENGTH_APART, WHOLE_WORTH, Lessons, keys_of
 from ml.routing.node import Node, chance, logit
 from ml.routing.table import ISSUER, LEAF, METHOD, Row, is_of_one
+
+UNKNOWN: Final = Node(-math.inf)
+UNKNOWN_ROW: Final = Row(-math.inf)
+"""What nothing was heard of yet: it differs in nothing from what is above it."""
 
 
 class Estimates(Lessons):
@@ -30,12 +35,11 @@ class Estimates(Lessons):
     ) -> list[Belief]:
         """What is believed of each gateway for one kind of payment, in the order given."""
         whole = self._whole()
-        rows = [self._table.use(key) for key in keys_of(method, issuer, network)]
+        rows = [self._table.use(key) or UNKNOWN_ROW for key in keys_of(method, issuer, network)]
         hour = int(now % DAY_S * HOUR_BINS / DAY_S)
         common = 0.0
         for row in rows:
-            if row is not None:
-                common += row.common.shift
+            common += row.common.shift
         tops = self._table.tops
         return [self._belief(gateway, tops.get(gateway), rows, whole, common, hour, now) for gateway in gateways]
 
@@ -69,37 +73,37 @@ class Estimates(Lessons):
         self._noted = ()
 
     def _belief(  # all that two hundred thousand beliefs a second have in common, taken once
-        self, gateway: str, top: Node | None, rows: list[Row | None], whole: float, common: float, hour: int, now: float
+        self, gateway: str, top: Node | None, rows: list[Row], whole: float, common: float, hour: int, now: float
     ) -> Belief:
         if top is None:
             z = logit(whole) + common
             rate = chance(z)
             return Belief(z, 1.0 / math.sqrt(WHOLE_WORTH * max(rate * (1 - rate), 1e-3)), 0.0, WHOLE_WORTH)
-        nodes = [row.cells.get(gateway) if row is not None else None for row in rows]
+        nodes = [row.cells.get(gateway, UNKNOWN) for row in rows]
         z = logit((top.succeeded + WHOLE_WORTH * whole) / (top.payments + WHOLE_WORTH)) + common
         for node in nodes:
-            if node is not None:
-                z += node.shift
+            z += node.shift
         if not self._alert:
             return self._steady_belief(z, top, nodes, now)
-        timed = self._hours.get((gateway, hour))
-        if timed is not None:
-            z += timed.shift
+        z += self._hours.get((gateway, hour), UNKNOWN).shift
         strength = STRENGTH_APART if top.apart else self._recent_pools[0].strength
         shift, wide = top.recent_shift(now, self._recent, strength)
         z += shift
         apart = top if top.apart else None
         held = wide if top.apart else 0.0
         narrow, narrow_strength = 0.0, self._recent_pools[1].strength
-        for place, node in enumerate(nodes, 1):
-            if node is None or not (place == LEAF or node.apart):
+        leaf = nodes[LEAF - 1]
+        for node in nodes:
+            if node.apart:
+                shift, narrow = node.recent_shift(now, self._recent, STRENGTH_APART)
+                apart = apart or node
+            elif node is leaf:
+                shift, narrow = node.recent_shift(now, self._recent, narrow_strength)
+            else:
                 continue
-            shift, narrow = node.recent_shift(now, self._recent, STRENGTH_APART if node.apart else narrow_strength)
             z += shift
             if narrow > held:
                 held = narrow
-            if node.apart and apart is None:
-                apart = node
         rate = chance(z)
         noise = rate * (1 - rate)
         noise = 1.0 / noise if noise > 1e-3 else 1e3
@@ -110,18 +114,15 @@ class Estimates(Lessons):
         else:
             variance = self._variance(top, nodes) + 1.0 / (strength + wide) + 1.0 / narrow_strength
             variance *= noise / (1.0 + narrow * variance)
-            leaf = nodes[LEAF - 1]
-            own = leaf.payments if leaf is not None else 0.0
-            belief = Belief(z, math.sqrt(variance), own, self._borrowed(top, own), rate)
+            belief = Belief(z, math.sqrt(variance), leaf.payments, self._borrowed(top, leaf.payments), rate)
         self._note_unseen(belief, apart or top, top, nodes, now)
         return belief
 
-    def _steady_belief(self, z: float, top: Node, nodes: list[Node | None], now: float) -> Belief:
+    def _steady_belief(self, z: float, top: Node, nodes: list[Node], now: float) -> Belief:
         rate = chance(z)
         noise = 1.0 / max(rate * (1 - rate), 1e-3)
         leaf = nodes[LEAF - 1]
-        keep = math.exp((leaf.at - now) * self._long) if leaf is not None and now > leaf.at else 1.0
-        own = leaf.payments * keep if leaf is not None else 0.0
+        own = leaf.payments * (math.exp((leaf.at - now) * self._long) if now > leaf.at else 1.0)
         variance = noise * self._variance(top, nodes)
         return Belief(z, math.sqrt(variance), own, self._borrowed(top, own), rate)
 
@@ -131,38 +132,34 @@ class Estimates(Lessons):
         borrowed = WHOLE_WORTH + others if others > 0.0 else WHOLE_WORTH
         return borrowed if borrowed < most else most
 
-    def _variance(self, top: Node, nodes: list[Node | None]) -> float:
+    def _variance(self, top: Node, nodes: list[Node]) -> float:
         """Variance of the steady part in that of one outcome: each node by itself hears what those below it did not."""
         first, beside, both, last = self._steady_pools
-        leaf = nodes[LEAF - 1]
-        own = leaf.payments if leaf is not None else 0.0
-        method, issuer = nodes[METHOD - 1], nodes[ISSUER - 1]
-        heard = method.payments if method is not None else own
+        own, heard = nodes[LEAF - 1].payments, nodes[METHOD - 1].payments
         alone = top.payments - heard
         variance = 1.0 / (WHOLE_WORTH + (alone if alone > 0.0 else 0.0)) + 1.0 / first.strength
         if heard > own:
             variance /= 1.0 + (heard - own) * variance
-        of_issuer = issuer.payments if issuer is not None else own
+        of_issuer = nodes[ISSUER - 1].payments
         if is_of_one(of_issuer, own):
             variance += 1.0 / beside.strength
         else:
             variance += 1.0 / (beside.strength + of_issuer - own) + 1.0 / both.strength
         if len(nodes) > LEAF:
-            network = nodes[LEAF]
-            narrower = network.payments if network is not None else 0.0
+            narrower = nodes[LEAF].payments
             if own > narrower:
                 variance /= 1.0 + (own - narrower) * variance
             variance, own = variance + 1.0 / last.strength, narrower
         return variance / (1.0 + own * variance)
 
-    def _note_unseen(self, belief: Belief, node: Node, top: Node, nodes: list[Node | None], now: float) -> None:
+    def _note_unseen(self, belief: Belief, node: Node, top: Node, nodes: list[Node], now: float) -> None:
         """Note since when nothing was seen, and whether what was seen last looks like a rise."""
         seen = node.at if node.at > node.probed else node.probed
         belief.unseen_s = now - seen if now > seen else 0.0
         run = node.rise
         if node is top:
             for below in nodes[ISSUER - 1 : LEAF]:
-                if below is not None and below.rise.evidence > run.evidence:
+                if below.rise.evidence > run.evidence:
                     run = below.rise
         if run.evidence > 0:
             belief.rising = run.evidence

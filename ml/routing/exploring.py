@@ -88,31 +88,36 @@ def trial_shares(beliefs: Sequence[Belief]) -> list[float]:
         if gain < cost:
             share *= gain / cost
         if belief.rising > 0:
-            risen = _chance_risen(belief, best, after_s, better)
-            share = risen if risen > share else share
+            odds = _odds_of_rise(belief, after_s, better)
+            if odds > share * (1 + odds):  # or else it cannot be likelier than that to have risen above the best
+                risen = odds / (1 + odds) * _chance_above(belief, best)
+                share = risen if risen > share else share
         shares.append(share)
     total = sum(shares)
     return shares if total <= TRIALS_MAX else [share * TRIALS_MAX / total for share in shares]
 
 
-def _chance_risen(belief: Belief, best: float, after_s: float, better: float) -> float:
-    """How likely it is that a gateway has risen above ``best`` since its latest payments began to go well.
+def _odds_of_rise(belief: Belief, after_s: float, better: float) -> float:
+    """Odds that a gateway has changed for the better since its latest payments began to go well.
 
     The odds that it changed in that time are multiplied by what the payments say.
 
     Args:
         belief: of the gateway, with ``rising`` > 0.
-        best: success of the best one.
         after_s: mean time after which it changes, seconds.
         better: how often a change leaves it above the best, before the payments are known: always, for one that fell
             and is expected back; the share of rates above the best, for one that may be anywhere.
     """
     since_s = belief.rising_s if belief.rising_s > belief.unseen_s else belief.unseen_s
     odds = better * (since_s / after_s + 1 / CHANGE_DECISIONS)
-    odds *= math.exp(belief.rising if belief.rising < RISING_MAX else RISING_MAX)
+    return odds * math.exp(belief.rising if belief.rising < RISING_MAX else RISING_MAX)
+
+
+def _chance_above(belief: Belief, best: float) -> float:
+    """How likely it is that a gateway is above ``best``, if its latest payments show what it does now."""
     mean = belief.risen
     distance = (mean - best) / math.sqrt(mean * (1 - mean) / (belief.risen_payments + 3.0))
-    return odds / (1 + odds) * (1 + math.erf(distance * HALF_ROOT)) / 2
+    return (1 + math.erf(distance * HALF_ROOT)) / 2
 
 
 def floor_in_force(beliefs: Sequence[Belief], *, floor: float, cost_max: float) -> float:
