@@ -33,6 +33,7 @@ from ml.anomalies.evidence import (
     Ebb,
     Lags,
     eased,
+    ebbing,
     evidence_needed,
     expected_orders,
     information,
@@ -128,7 +129,7 @@ class AnomalyDetector:
         self._context: Context = self.ledger.context(self._watched, 0.0, stride=1)
         self._remask()
         self._patrol = Patrol(contamination=contamination, retrain_s=retrain_s, seed=seed)
-        self._minute, self._ebb = Minute(0), Ebb()
+        self._minute, self._ebb = Minute(0), Ebb(len(self._watched.ebbed))
         self._minute_ended = minute_ended
 
     @property
@@ -245,9 +246,9 @@ class AnomalyDetector:
             shape = ((last - first + 1) // self._stride, len(self._watched.segments))
             evidence = evidence_of(*part, ledger.normal, self._unmasked, self._watched.columns, shape)
             step_s = self._tick_s * self._stride
-            settled = (evidence.failed + evidence.succeeded)[:, self._watched.all_column]
-            smooth = self._ebb.run(settled, step_s)
-            evidence = eased(evidence, smooth, step_s)
+            ebbed = self._watched.ebbed
+            smooth = self._ebb.run(evidence.failed[:, ebbed] + evidence.succeeded[:, ebbed], step_s)
+            evidence = eased(evidence, ebbing(smooth, step_s), self._watched.gateway_of)
             before = self._lags.run(evidence, step_s)
             bases = most_of(before)
             needed = self._needed if ledger.ready else math.inf
@@ -488,6 +489,8 @@ class AnomalyDetector:
         old = before.place_of(former)
         self._cusum.moved(old)
         self._lags.moved(old)
+        ebbed = {column: place for place, column in enumerate(before.ebbed.tolist())}
+        self._ebb.moved(np.array([ebbed.get(int(old[column]), -1) for column in self._watched.ebbed], dtype=np.int64))
         self._chosen_tick = tick
         self._minute = Minute(len(self._watched.segments))
         self._context = ledger.context(self._watched, tick * self._tick_s, stride=self._stride)

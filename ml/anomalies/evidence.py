@@ -16,7 +16,20 @@ from typing import Final, NamedTuple
 import numpy as np
 from scipy.signal import lfilter
 
-from ml.anomalies.channels import AMOUNT, CHANNELS, COUNTED, FAILED, LATENCY, REVERSALS, ROWS, SILENCE, VOLUME
+from ml.anomalies.channels import (
+    AMOUNT,
+    CHANNELS,
+    COUNTED,
+    FAILED,
+    FAULT_FIRST,
+    FAULTS,
+    LATENCY,
+    REVERSALS,
+    ROWS,
+    SILENCE,
+    TECHNICAL_HITS,
+    VOLUME,
+)
 from ml.anomalies.counting import Evidence
 from ml.anomalies.segments import Flags, Floats, Integers
 
@@ -32,6 +45,9 @@ EBB_MIN: Final = 5.0
 EBB_MAX: Final = 10.0
 """Traffic ebbs away when what was settled in the last twenty seconds is half as much again as in the last two, or, of
 busy traffic, so many standard deviations more."""
+NETWORK: Final = FAULT_FIRST + FAULTS.index("network")
+SHARE_MAX: Final = 0.97
+"""However late the failures are, so much of what is settled is expected to have failed at most."""
 VOLUME_MARGIN: Final = 0.2
 """So much of the logarithm of a volume is nobody's incident: shops have slow moments."""
 SILENT_PART: Final = 1 / 3
@@ -93,42 +109,73 @@ class Lags:
 
 
 class Ebb:
-    """How much of what is reported now began when there was more traffic: at the end of a sale the slow answers, which
-    are time-outs, outnumber the quick ones for some seconds.
+    """How much of what is reported now began when there was more traffic, of all payments and of each gateway.
 
-    It is of all payments together. A gateway that payments are led away from, because it fails, must not be excused.
+    At the end of a sale, or where a router leads payments away from a gateway, the slow answers, which are time-outs,
+    outnumber the quick ones for some seconds.
     """
 
-    def __init__(self) -> None:
-        self._rate = (0.0, 0.0)
+    def __init__(self, columns: int) -> None:
+        self._rate: Floats = np.zeros((len(EBB_S), columns))
 
-    def run(self, settled: Floats, step_s: float) -> tuple[Floats, Floats]:
-        """Settled attempts of all payments per step, smoothed over long and short. Shapes (steps,)."""
+    def run(self, settled: Floats, step_s: float) -> Floats:
+        """Settled attempts per step, smoothed over long and short. Shape (steps, columns) in, (2, ...) out."""
         smooth = []
         for lag, rate in zip(EBB_S, self._rate, strict=True):
             keep = float(np.exp(-step_s / lag))
-            smooth.append(lfilter([1 - keep], [1, -keep], settled, zi=np.array([keep * rate * step_s]))[0])
-        return smooth[0], smooth[1]
+            smooth.append(lfilter([1 - keep], [1, -keep], settled, axis=0, zi=keep * step_s * rate[None])[0])
+        return np.stack(smooth)
 
-    def commit(self, smooth: tuple[Floats, Floats], steps: int, step_s: float) -> None:
+    def commit(self, smooth: Floats, steps: int, step_s: float) -> None:
         """Remember a run up to a number of its steps."""
-        self._rate = (float(smooth[0][steps - 1]) / step_s, float(smooth[1][steps - 1]) / step_s)
+        self._rate = smooth[:, steps - 1] / step_s
+
+    def moved(self, old: Integers) -> None:
+        """Follow new columns; ``old``: their former places, -1 for new ones."""
+        self._rate = _moved(self._rate, old, 0)
 
 
-def eased(evidence: Evidence, smooth: tuple[Floats, Floats], step_s: float) -> Evidence:
-    """The same counts with more failures expected while traffic ebbs away; ``smooth`` from :meth:`Ebb.run`.
-
-    When traffic falls from one rate to another, slow failures still come at the former rate while all else comes at the
-    new one; so of what is settled, the expected share of failures is larger by the former rate over the present one.
-    """
+def ebbing(smooth: Floats, step_s: float) -> Floats:
+    """The former rate of traffic over the present one where it ebbs away, else 1; ``smooth`` from :meth:`Ebb.run`."""
     long, short = smooth
     ratio = long / np.maximum(short, 1e-9)
     sure = np.minimum(1 + EBB_DEVIATIONS / np.sqrt(np.maximum(EBB_S[1] / step_s * short, 1e-9)), EBB_RATIO)
-    more = np.where((ratio >= sure) & (long >= EBB_MIN), np.minimum(ratio, EBB_MAX), 1.0)
+    more: Floats = np.where((ratio >= sure) & (long >= EBB_MIN), np.minimum(ratio, EBB_MAX), 1.0)
+    return more
+
+
+def eased(evidence: Evidence, more: Floats, gateway_of: Integers) -> Evidence:
+    """The same counts with more failures expected while traffic ebbs away.
+
+    When traffic falls from one rate to another, slow failures still come at the former rate while all else comes at the
+    new one; so of what is settled, the expected share of failures is larger by the former rate over the present one.
+    Where all traffic ebbs, that is said of all failures. Where one gateway's does, only of those that are slow by their
+    nature, those of the network: a gateway that payments are led away from because it fails must not be excused.
+
+    Args:
+        evidence: counts per step and watched segment.
+        more: from :func:`ebbing`, of all payments first, then of each gateway. Shape (steps, 1 + gateways).
+        gateway_of: of each watched segment the place of its gateway in ``more``; 0 for those that name none. Shape
+            (watched,).
+    """
     if (more == 1.0).all():
         return evidence
-    raised = more.astype(np.float32)[None, :, None]
-    return evidence._replace(expected=evidence.expected * raised, losses=evidence.losses * raised)
+    whole = more[:, :1]
+    raised = whole.astype(np.float32)
+    expected, losses = evidence.expected * raised, evidence.losses * raised
+    columns = np.flatnonzero(gateway_of)
+    beside = np.maximum(more[:, gateway_of[columns]] / whole - 1.0, 0.0)
+    if beside.any():
+        settled = (evidence.failed + evidence.succeeded)[:, columns]
+        slow = expected[NETWORK][:, columns]
+        late = np.minimum(slow * beside, np.maximum(SHARE_MAX * settled - slow, 0.0)).astype(np.float32)
+        for channel in (FAILED, NETWORK, TECHNICAL_HITS):
+            expected[channel][:, columns] += late
+        divisor = np.maximum(settled, 1e-9)
+        for place, size in enumerate(CHANNELS[FAILED].sizes):
+            odds = np.expm1(losses[place][:, columns] / divisor) + (size - 1) * late / divisor
+            losses[place][:, columns] = settled * np.log1p(odds)
+    return evidence._replace(expected=expected, losses=losses)
 
 
 def most_of(base: Floats) -> Floats:

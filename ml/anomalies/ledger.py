@@ -30,7 +30,7 @@ from ml.anomalies.counting import (
     SUCCEEDED,
     Normal,
 )
-from ml.anomalies.evidence import Context
+from ml.anomalies.evidence import NETWORK, Context
 from ml.anomalies.localise import Excess, excess_of
 from ml.anomalies.money import Amounts
 from ml.anomalies.segments import ALL_FAMILY, GATEWAY_FAMILY, Flags, Floats, SegmentKey, SegmentTable
@@ -43,7 +43,9 @@ MARGIN: Final = 0.08
 """So much more (in the logarithm) is nobody's incident, however sure it is: days, paydays and customers differ."""
 EARLY_MARGIN: Final = 0.5
 EARLY_MARGIN_S: Final = 45.0
-"""In the first minute what is slow to answer has not been heard yet, so what is normal is learnt too rosy."""
+EARLY_MARGIN_SLOW: Final = 2.0
+"""In the first minute what is slow to answer has not been heard yet, so what is normal is learnt too rosy; most of all
+of the failures that are slow by their nature, those of the network."""
 DISPERSION_START: Final = {RETRIES: 1.5, REVERSALS: 1.5, VOLUME: 1.5}
 DISPERSION_MAX: Final = 4.0
 DISPERSION_MEMORY: Final = 0.02
@@ -149,11 +151,13 @@ class Ledger:
         lagged = []
         for ratio, (hits, _) in zip(self.lagged, ((RETRIED, FAILED_HITS), (REVERSED, SUCCEEDED)), strict=True):
             seen = self.table.roll_up(self.baseline.column(self.table, hits)[:, None])[segments, 0]
-            early = LAG_DOUBT * float(np.exp(-self.baseline.seconds / LAG_DOUBT_S))
-            lagged.append(ratio[segments] * np.exp(DOUBTS / np.sqrt(seen + LAG_DOUBT_HITS) + MARGIN + early))
-        margin = MARGIN + EARLY_MARGIN * float(np.exp(-self.baseline.seconds / EARLY_MARGIN_S))
+            unheard = LAG_DOUBT * float(np.exp(-self.baseline.seconds / LAG_DOUBT_S))
+            lagged.append(ratio[segments] * np.exp(DOUBTS / np.sqrt(seen + LAG_DOUBT_HITS) + MARGIN + unheard))
+        early = float(np.exp(-self.baseline.seconds / EARLY_MARGIN_S))
+        margin = MARGIN + EARLY_MARGIN * early
+        slow = np.where(np.arange(COUNTED) == NETWORK, (EARLY_MARGIN_SLOW - EARLY_MARGIN) * early, 0.0)[:, None]
         return Context(
-            scale=np.exp(DOUBTS * doubt[:COUNTED] + margin),
+            scale=np.exp(DOUBTS * doubt[:COUNTED] + margin + slow),
             margin=DOUBTS * doubt[COUNTED:] + margin,
             lagged=np.stack(lagged),
             watched=watched.channels if self.baseline.has_lived else watched.channels & TAUGHT[:, None],

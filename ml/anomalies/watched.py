@@ -17,7 +17,17 @@ from ml.anomalies.channels import (
     UNUSUAL,
     VOLUME,
 )
-from ml.anomalies.segments import ALL_FAMILY, FAMILIES, NAMED, NAMES_GATEWAY, Flags, Floats, Integers, SegmentTable
+from ml.anomalies.segments import (
+    ALL_FAMILY,
+    FAMILIES,
+    GATEWAY_FAMILY,
+    NAMED,
+    NAMES_GATEWAY,
+    Flags,
+    Floats,
+    Integers,
+    SegmentTable,
+)
 
 ATTEMPTS_PER_HOUR_MIN: Final = 6.0
 """Quieter segments are left to the wider ones that hold them."""
@@ -53,6 +63,13 @@ class Watched:
         self.channels = _channels(family)
         whole = np.flatnonzero(family == ALL_FAMILY)
         self.all_column = int(whole[0]) if len(whole) else 0
+        gateways = np.flatnonzero(family == GATEWAY_FAMILY)
+        self.ebbed: Integers = np.concatenate((whole, gateways))
+        """Columns of all payments, and of each gateway: what may ebb away."""
+        place = {table.segments[chosen[column]][0]: number for number, column in enumerate(gateways, 1)}
+        names = [table.segments[segment][0] for segment in chosen]
+        self.gateway_of: Integers = np.array([place.get(name, 0) for name in names], dtype=np.int64)
+        """Of each watched segment the place of its gateway in ``ebbed``; 0 for those that name none."""
 
     def extended(self, table: SegmentTable) -> None:
         """Take in cells that are new since; their segments are watched when the set is chosen anew."""

@@ -27,7 +27,7 @@ Effect = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 class Stream:
     """Attempts at five gateways whose normal differs by gateway, method and issuer; each arrives when it is settled.
 
-    ``timeouts``: the share of failures that take twelve seconds.
+    ``timeouts``: the share of failures that take twelve seconds, and are the network's.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class Stream:
             latency[failed & (self.random.random(count) < self.timeouts)] = TIMEOUT_MS
         latency = latency if slow is None else slow(gateway, method, issuer, latency)
         side = self.random.choice(len(FAULTS), count, p=self.faults if faults is None else faults)
+        side[latency == TIMEOUT_MS] = FAULTS.index("network")
         amounts = self.random.normal(11, 1, count) + np.log(amount)
         at = self.now + self.random.random(count) + latency / 1000
         cells = [self._cell(*place) for place in zip(gateway, method, issuer, strict=True)]

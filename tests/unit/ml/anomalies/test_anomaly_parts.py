@@ -13,7 +13,7 @@ from ml.anomalies.attempts import Observation, Reason, joined, reasons_of, rows_
 from ml.anomalies.baseline import HOUR_DOUBT_S, Baseline
 from ml.anomalies.channels import CHANNELS, COUNTED, FAILED, FAULT_FIRST, ROWS, TECHNICAL_HITS
 from ml.anomalies.counting import FAILED_HITS, HITS, SETTLED, STATISTICS, SUCCEEDED, Evidence, per_cell, statistics_of
-from ml.anomalies.evidence import Context, Cusum, Ebb, _losses, eased, evidence_needed, log_ratios
+from ml.anomalies.evidence import NETWORK, Context, Cusum, Ebb, _losses, eased, ebbing, evidence_needed, log_ratios
 from ml.anomalies.findings import (
     ID_LENGTH_MAX,
     Finding,
@@ -454,20 +454,41 @@ def test_picking_out_who_heard_something_changes_no_evidence(heard: float, monke
     assert found[0].any()
 
 
+def _ebbed(after: float, of_gateway: float) -> Evidence:
+    """A second's counts after traffic of all, and of the gateway of the third of four segments, fell to so much."""
+    settled = {"failed": np.full((60, 4), 10.0), "succeeded": np.full((60, 4), 90.0)}
+    counts = {"expected": np.full((COUNTED, 60, 4), 2.0), "losses": np.full((3, 60, 4), 2.0)}
+    fields = dict.fromkeys(Evidence._fields, np.zeros((60, 4))) | settled | counts
+    ebb, before = Ebb(2), np.full((200, 2), 400.0)
+    ebb.commit(ebb.run(before, 1.0), 200, 1.0)
+    later = np.full((60, 2), 400.0) * (after, after * of_gateway)
+    return eased(Evidence(**fields), ebbing(ebb.run(later, 1.0), 1.0), np.array([0, 0, 1, 0]))
+
+
 def test_more_failures_are_expected_while_all_traffic_ebbs_away():
     """Where it falls by half, the share of failures is raised for some seconds; a rise excuses nothing."""
-    counts = {"expected": np.ones((COUNTED, 60, 4)), "losses": np.ones((3, 60, 4))}
-    fields = dict.fromkeys(Evidence._fields, np.zeros((60, 4))) | counts
+    half = _ebbed(0.5, 1.0)
+    assert (half.losses == half.expected[0]).all()
+    raised = half.expected[0, :, 2] / 2
+    assert 1.5 < raised[5] < 2.0
+    assert raised[12] > 1.3
+    assert raised[59] == 1.0
+    for rises in (1.0, 3.0):
+        assert (_ebbed(rises, 1.0).expected == 2.0).all()
 
-    def raised(after: float) -> list[float]:
-        ebb, before = Ebb(), np.full(200, 400.0)
-        ebb.commit(ebb.run(before, 1.0), 200, 1.0)
-        found = eased(Evidence(**fields), ebb.run(np.full(60, 400.0 * after), 1.0), 1.0)
-        assert (found.losses[0] == found.expected[0]).all()
-        return found.expected[0, :, 2].tolist()
 
-    half = raised(0.5)
-    assert 1.5 < half[5] < 2.0
-    assert half[12] > 1.3
-    assert half[59] == 1.0
-    assert raised(1.0) == raised(3.0) == [1.0] * 60
+def test_more_slow_failures_are_expected_of_a_gateway_that_payments_are_led_away_from():
+    """Those of the network, and as many among all failures; nothing else is excused, and no other segment."""
+    left = _ebbed(1.0, 0.25)
+    late = left.expected[:, 5, 2] - 2.0
+    assert 3.0 < late[NETWORK] < 6.0
+    assert (np.flatnonzero(late) == [FAILED, NETWORK, TECHNICAL_HITS]).all()
+    assert np.ptp(late[[FAILED, NETWORK, TECHNICAL_HITS]]) == 0
+    size = CHANNELS[FAILED].sizes[0]
+    share = np.expm1(left.losses[0, 5, 2] / 100) / (size - 1)
+    before = np.expm1(2.0 / 100) / (size - 1)
+    np.testing.assert_allclose(share - before, late[NETWORK] / 100, rtol=1e-6)
+    assert (left.expected[:, :, [0, 1, 3]] == 2.0).all()
+    assert (left.losses[:, :, [0, 1, 3]] == 2.0).all()
+    everywhere = _ebbed(0.25, 1.0)
+    assert (everywhere.expected[:, :, 2] == everywhere.expected[:, :, 0]).all()

@@ -214,7 +214,7 @@ def test_time_outs_that_outlast_a_sale_are_no_anomaly(stream, per_second, timeou
 
 
 @pytest.mark.parametrize(
-    ("per_second", "failing", "left", "within_s"), [(200, 1.0, 0.02, 10), (200, 0.4, 0.05, 30), (800, 0.5, 0.01, 15)]
+    ("per_second", "failing", "left", "within_s"), [(200, 1.0, 0.02, 10), (200, 0.4, 0.05, 30), (800, 0.5, 0.01, 20)]
 )
 def test_a_gateway_that_payments_are_led_away_from_at_once_is_found_all_the_same(
     stream, per_second, failing, left, within_s
@@ -229,6 +229,17 @@ def test_a_gateway_that_payments_are_led_away_from_at_once_is_found_all_the_same
         told = world.run(within_s, failing=lambda g, m, i, rate: np.where(g == 1, failing, rate), share=share)
         assert opened(told) == [(BRAVO, "success_rate")]
         assert told[0].finding.detected_at - began <= within_s
+
+
+@pytest.mark.parametrize("left", [0.0, 0.005])
+def test_a_gateway_that_is_paused_is_no_anomaly(stream, left):
+    """What is heard of it for twelve seconds more are its time-outs."""
+    for seed in range(3):
+        world = stream(seed, per_second=1_000, timeouts=0.15)
+        calm = world.run(100)
+        rest = (1 - left) / 4
+        share = np.array([rest, left, rest, rest, rest])
+        assert opened(calm + world.run(40, share=share)) == []
 
 
 @pytest.mark.parametrize("seed", range(2))
