@@ -27,8 +27,8 @@ ARMED_RISE_FROM: Final = 4.0
 BACK_WITHIN: Final = 0.12
 """A node that changed again, to within this of what it did before, is back: what was known then is known again."""
 
-LASTING_S: Final = 12 * 3600.0
-"""A change that holds for so long is no trouble that passes; what came since is the steady state from then on."""
+LASTING_S: Final = 24 * 3600.0
+"""A change that holds for so long is no trouble of an hour; what came since is the steady state from then on."""
 
 LASTING_PAYMENTS: Final = 20.0
 """Recent payments that a steady state must rest on."""
@@ -102,10 +102,12 @@ def part(nodes: Sequence[Node], place: int, change: Change, base: float, at: flo
     return since
 
 
-def settle_if_lasting(nodes: Sequence[Node], place: int, at: float, pools: Sequence[Pooling]) -> None:
-    """Take a change that has held for long enough for the steady state."""
+def settle_if_lasting(nodes: Sequence[Node], place: int, at: float, pools: Sequence[Pooling]) -> bool:
+    """Take a change that has held for long enough for the steady state. Returns: whether there was one."""
     node = nodes[place]
-    if at - node.apart_since > LASTING_S and node.recent_payments > LASTING_PAYMENTS:
-        node.settle()
-        if place:
-            node.correct(pools[place - 1].strength)
+    if at - node.apart_since <= LASTING_S or node.recent_payments <= LASTING_PAYMENTS:
+        return False
+    node.settle()
+    if place:
+        node.correct(pools[place - 1].strength)
+    return True

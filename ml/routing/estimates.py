@@ -76,11 +76,11 @@ class Estimates(Lessons):
         self, gateway: str, top: Node | None, rows: list[Row], whole: float, common: float, hour: int, now: float
     ) -> Belief:
         if top is None:
-            z = logit(whole) + common
+            z = logit(whole) + self._level + common
             rate = chance(z)
             return Belief(z, 1.0 / math.sqrt(WHOLE_WORTH * max(rate * (1 - rate), 1e-3)), 0.0, WHOLE_WORTH)
         nodes = [row.cells.get(gateway, UNKNOWN) for row in rows]
-        z = logit((top.succeeded + WHOLE_WORTH * whole) / (top.payments + WHOLE_WORTH)) + common
+        z = self._own(top, whole) + common
         for node in nodes:
             z += node.shift
         if not self._alert:

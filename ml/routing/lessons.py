@@ -9,6 +9,7 @@ from ml.routing.changes import part, settle_if_lasting, watch
 from ml.routing.context import Outcome
 from ml.routing.node import Node, chance, logit
 from ml.routing.pooling import POOLING_FIRST, Pooling
+from ml.routing.refit import Strengths, refit
 from ml.routing.table import ISSUER, LEAF, METHOD, CellTable, Key, is_of_one
 
 STRENGTH_APART: Final = 2.0
@@ -33,6 +34,11 @@ SURPRISE_MAX: Final = 2.0
 
 SHARED_FIRST: Final = 2 * POOLING_FIRST
 """What the links above are worth to the issuer's and to that of method and issuer at first: two that share a doubt."""
+
+FIT_AFTER: Final = 200.0
+FIT_AFTER_PART: Final = 0.05
+"""All links are fitted to each other after so many payments, so large a part of all that are remembered, and as many
+as there are nodes, so that a large memory costs no more a payment than a small one."""
 
 HOUR_BINS: Final = 12
 """Parts of the day. Two hours each: a daily rhythm is smooth, and each part needs payments of its own."""
@@ -130,6 +136,9 @@ class Lessons:
         self._steady_pools = [Pooling(), Pooling(SHARED_FIRST), Pooling(SHARED_FIRST), Pooling()]
         self._recent_pools = [Pooling(RECENT_FIRST, most=RECENT_MAX) for _ in range(2)]
         self._hour_pool = Pooling(HOURS_FIRST, most=RECENT_MAX)
+        self._unfitted, self._fit_after = 0.0, FIT_AFTER
+        self._level = 0.0
+        """Mean shift of the gateways: what a new one begins with, so that it stands beside them."""
 
     @property
     def cells(self) -> int:
@@ -139,6 +148,10 @@ class Lessons:
     def _top_rate(self, top: Node, whole: float) -> float:
         """Success of a gateway over all its payments."""
         return (top.succeeded + WHOLE_WORTH * whole) / (top.payments + WHOLE_WORTH)
+
+    def _own(self, top: Node, whole: float) -> float:
+        """What a gateway does to payments like any other, log odds."""
+        return logit(self._top_rate(top, whole)) + top.shift
 
     def _whole(self) -> float:
         """Mean success of all gateways together."""
@@ -159,7 +172,10 @@ class Lessons:
         self.learned += 1
         at = min(outcome.at, now)
         keys = keys_of(outcome.method, outcome.issuer, outcome.network)
+        self._fit_if_due(outcome.succeeded + outcome.failed, at)
         nodes = [self._table.made((None, None), outcome.gateway, at)]
+        if nodes[0].payments <= 0.0:
+            nodes[0].shift = self._level
         nodes += [self._table.made(key, outcome.gateway, at, keys) for key in keys]
         hour_key = (outcome.gateway, int(at % DAY_S * HOUR_BINS / DAY_S))
         timed = self._hours.get(hour_key)
@@ -175,6 +191,19 @@ class Lessons:
             left -= payments
             if left <= 0:
                 return
+
+    def _fit_if_due(self, payments: float, at: float) -> None:
+        """Fit all links to each other when enough payments were learned since."""
+        self._unfitted += payments
+        if self._unfitted < self._fit_after:
+            return
+        known, whole = sum(top.payments for top in self._table.tops.values()), self._whole()
+        strengths = Strengths([pool.strength for pool in self._steady_pools], COMMON_STRENGTH)
+        level = refit(
+            self._table, lambda top: logit(self._top_rate(top, whole)), strengths, (self._long, self._recent), at
+        )
+        self._level = 0.0 if level is None else level
+        self._unfitted, self._fit_after = 0.0, max(FIT_AFTER, FIT_AFTER_PART * known, len(self._table))
 
     def _part_of(self, won: float, total: float, nodes: list[Node], *, wary: bool) -> float:
         """How many of many payments to learn at once: the fewer, the less is known and the more they surprise.
@@ -202,15 +231,28 @@ class Lessons:
         if not self._alert or inherited or not is_known:
             return
         if apart is not None:
-            settle_if_lasting(nodes, apart, at, self._steady_pools)
+            self._settle(lesson, apart)
         if 0 <= lesson.counts[1] <= lesson.counts[0] > 0:
             self._watch(lesson, seen)
+
+    def _settle(self, lesson: Lesson, place: int) -> None:
+        """Take a change that has held for long for the steady state.
+
+        A part that did better for so long will go on, so what the parts below did before is remembered as better too.
+        What fell is not forgotten there: most trouble passes, and the parts then know again what they do.
+        """
+        top, node, whole = lesson.nodes[0], lesson.nodes[place], self._whole()
+        before = node.shift if place else logit(self._top_rate(top, whole))
+        if settle_if_lasting(lesson.nodes, place, lesson.at, self._steady_pools) and place < LEAF:
+            risen = (node.shift if place else logit(self._top_rate(top, whole))) - before
+            if risen > 0:
+                self._table.move_leaves(lesson.gateway, lesson.keys[place - 1] if place else (None, None), risen)
 
     def _foresee(self, lesson: Lesson) -> Seen:
         """Walk the chain for an outcome's payment, and note what was expected at each link."""
         nodes, keys, at = lesson.nodes, lesson.keys, lesson.at
         common, steady, recent = [], [], []
-        own = logit(self._top_rate(nodes[0], self._whole()))
+        own = self._own(nodes[0], self._whole())
         z = own + lesson.shift
         for key in keys:
             row = self._table.row(key)
@@ -298,11 +340,15 @@ class Lessons:
 
     def _best(self, alike: float) -> float:
         """Success of the best gateway with payments that do so much to all gateways; 0 when none is known."""
-        best = 0.0
-        for top in self._table.tops.values():
-            if top.payments >= FIRM_FROM and top.succeeded > best * top.payments:
-                best = top.succeeded / top.payments
-        return chance(logit(best) + alike) if best else 0.0
+        best = max(
+            [
+                logit(top.succeeded / top.payments) + top.shift
+                for top in self._table.tops.values()
+                if top.payments >= FIRM_FROM
+            ],
+            default=None,
+        )
+        return 0.0 if best is None else chance(best + alike)
 
     def _watch(self, lesson: Lesson, seen: Seen) -> None:
         """Feed the change detectors, and follow an alarm."""

@@ -177,6 +177,11 @@ class Node:
         self.recent_payments = self.recent_succeeded = self.recent_expected = 0.0
         self.apart = False
 
+    def move_by(self, log_odds: float) -> None:
+        """Remember the payments as they would have gone with other odds."""
+        if self.payments > 0:
+            self.succeeded = self.payments * chance(logit(self.succeeded / self.payments) + log_odds)
+
     def calm(self) -> None:
         """Start the change detector anew."""
         self.fall.clear()

@@ -21,7 +21,7 @@ from ml.routing.worth import NO_FEES, Fees, Worth, worth_at
 
 NOTHING_ELIGIBLE: Final = Ranking(candidates=())
 
-REVISION: Final = 5
+REVISION: Final = 6
 """Raised whenever a policy would decide otherwise on the same evidence with the same settings."""
 
 TRIAL_PAYMENTS: Final = 30.0

@@ -88,13 +88,23 @@ class CellTable:
             since: payments made before this are not heard any more, seconds since the epoch.
             below: leave the node that stands for the whole of ``key`` as it is.
         """
+        for row_key, node in self._inside(gateway, key):
+            if not (below and row_key == key):
+                node.renew(since)
+
+    def move_leaves(self, gateway: str, key: Key, log_odds: float) -> None:
+        """Let a gateway's leaves inside ``key`` remember their payments as they would have gone with other odds."""
+        for row_key, node in self._inside(gateway, key):
+            if len(row_key) == len((METHOD, ISSUER)) and None not in row_key:
+                node.move_by(log_odds)
+
+    def _inside(self, gateway: str, key: Key) -> Iterator[tuple[Key, Node]]:
+        """A gateway's nodes for the payments inside ``key``."""
         wanted = [(place, part) for place, part in enumerate(key) if part is not None]
         for row_key, row in self._rows.items():
             node = row.cells.get(gateway)
-            if node is None or (below and row_key == key):
-                continue
-            if all(place < len(row_key) and row_key[place] == part for place, part in wanted):
-                node.renew(since)
+            if node is not None and all(place < len(row_key) and row_key[place] == part for place, part in wanted):
+                yield row_key, node
 
     def calm_across(self, gateway: str, place: int) -> None:
         """Start the detectors anew that heard the same payments as one that has called a change.
