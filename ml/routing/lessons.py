@@ -65,8 +65,9 @@ class Seen(NamedTuple):
 class Lesson(NamedTuple):
     """What became of payments, and the nodes that hear it. ``counts`` are payments and successes.
 
-    ``shift`` is what the reliability model says of them: every link expects that much more, in log odds, so that what
-    it learns is what such payments would do without it, whichever of them were sent there.
+    ``shift`` is what the reliability model says of them, in log odds. What it brought is left out of what is steady,
+    and the other links expect that much more, so that what they learn is what such payments would do without it,
+    whichever of them were sent there.
     """
 
     gateway: str
@@ -95,7 +96,9 @@ class Lesson(NamedTuple):
         """Successes that a link expected which had foreseen this rate."""
         return self.counts[1] if self.is_first else self.counts[0] * mean
 
-    def measure(self, pool: Pooling, earlier_payments: float, difference: float, mean: float) -> None:
+    def measure(
+        self, pool: Pooling, earlier_payments: float, difference: float, mean: float, brought: float = 0.0
+    ) -> None:
         """Let a pool learn how much nodes of a kind differ from what is expected of them.
 
         Args:
@@ -103,8 +106,9 @@ class Lesson(NamedTuple):
             earlier_payments: effective payments that the node knew.
             difference: successes that it had beside what was expected.
             mean: success expected now.
+            brought: successes that are not counted, because the shift brought them.
         """
-        payments, succeeded = self.counts
+        payments, succeeded = self.counts[0], self.counts[1] - brought
         if earlier_payments > 1 and payments > 0 and not self.is_first:
             pool.measure(earlier=difference / earlier_payments, earlier_payments=earlier_payments,
                          counts=(succeeded, payments - succeeded), mean=mean)  # fmt: skip
@@ -261,7 +265,7 @@ class Lessons:
             z += row.common.shift
         alike = z - own
         for node in nodes[1:]:
-            steady.append(chance(z))
+            steady.append(chance(z - lesson.shift))
             z += node.shift
         hour = chance(z)
         if not self._alert:
@@ -278,20 +282,21 @@ class Lessons:
     def _teach(self, lesson: Lesson, seen: Seen, apart: int | None) -> None:
         """Teach each node what happened beside what it expected; above a node that is apart, nobody hears of it."""
         payments, succeeded = lesson.counts
+        brought = self._brought(lesson, seen)
+        without = succeeded - brought
         for place, node in enumerate(lesson.nodes):
             weight, weight_recent = node.move_to(lesson.at, self._long, self._recent)
             if lesson.at < node.since:
                 continue
             if apart is None:
                 expected = 0.0
-                if place == LEAF and lesson.is_of_one_method:
-                    expected = succeeded
+                if place and (lesson.is_first or (place == LEAF and lesson.is_of_one_method)):
+                    expected = without
                 elif place:
                     mean = seen.steady[place - 1]
-                    expected = lesson.expected(mean)
+                    expected = payments * mean
                     difference = node.succeeded - node.expected
-                    lesson.measure(self._steady_pools[place - 1], node.payments, difference, mean)
-                without = succeeded if place else succeeded - self._brought(lesson, seen)
+                    lesson.measure(self._steady_pools[place - 1], node.payments, difference, mean, brought)
                 node.add_long(weight * payments, weight * without, weight * expected)
                 if place:
                     node.correct(self._steady_pools[place - 1].strength)
@@ -306,7 +311,7 @@ class Lessons:
 
     @staticmethod
     def _brought(lesson: Lesson, seen: Seen) -> float:
-        """Successes that the shift brought: a gateway's own rate is what it does without."""
+        """Successes that the shift brought."""
         if not lesson.shift:
             return 0.0
         return lesson.counts[0] * (seen.final - chance(logit(seen.final) - lesson.shift))

@@ -122,6 +122,27 @@ def test_a_new_gateway_begins_beside_the_others() -> None:
     assert held.beliefs("card", "north", ("d",), now)[0].log_odds == pytest.approx(unseen, abs=1.0)
 
 
+def test_what_the_reliability_model_brings_is_not_learned_as_the_parts_own() -> None:
+    """Payments of one issuer go to a gateway where the model says that they do better, and they do."""
+    random, shift = np.random.default_rng(11), 1.2
+
+    def outcomes() -> Iterator[Outcome]:
+        for number in range(10_000):
+            issuer, method = int(random.integers(3)), int(random.integers(2))
+            helped = issuer == 0 and random.random() < 0.7
+            gateway = "a" if helped else "ab"[random.integers(2)]
+            its = shift if helped else 0.0
+            good = float(random.random() < chance(logit((0.7, 0.85, 0.9)[issuer]) + its))
+            yield Outcome(gateway=gateway, method=METHODS[method], issuer=ISSUERS[issuer], at=30.0 * number,
+                          succeeded=good, failed=1 - good, shift=its)  # fmt: skip
+
+    held, now = learned(outcomes())
+    for method in METHODS:
+        for issuer, true in zip(ISSUERS[:3], (0.7, 0.85, 0.9), strict=True):
+            believed = [belief.mean for belief in held.beliefs(method, issuer, ("a", "b"), now)]
+            assert believed == pytest.approx([true, true], abs=0.05)
+
+
 def held_after(
     rates: list[tuple[int, float]], look: Callable[[Estimates, int, float], None] | None = None
 ) -> Estimates:
