@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from ml.routing.node import Change, Node, surprises
-from ml.routing.pooling import Pooling
 from ml.routing.table import ISSUER, METHOD
 
 ALARM: Final = (10.0, 9.5, 9.2, 9.0, 9.0)
@@ -102,12 +101,6 @@ def part(nodes: Sequence[Node], place: int, change: Change, base: float, at: flo
     return since
 
 
-def settle_if_lasting(nodes: Sequence[Node], place: int, at: float, pools: Sequence[Pooling]) -> bool:
-    """Take a change that has held for long enough for the steady state. Returns: whether there was one."""
-    node = nodes[place]
-    if at - node.apart_since <= LASTING_S or node.recent_payments <= LASTING_PAYMENTS:
-        return False
-    node.settle()
-    if place:
-        node.correct(pools[place - 1].strength)
-    return True
+def is_lasting(node: Node, at: float) -> bool:
+    """Whether a change has held for long enough to be no trouble of an hour."""
+    return at - node.apart_since > LASTING_S and node.recent_payments > LASTING_PAYMENTS

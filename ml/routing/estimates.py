@@ -19,8 +19,8 @@ from ml.routing.lessons import DAY_S, HOUR_BINS, STRENGTH_APART, WHOLE_WORTH, Le
 from ml.routing.node import Node, chance, logit
 from ml.routing.table import ISSUER, LEAF, METHOD, Row, is_of_one
 
-UNKNOWN: Final = Node(-math.inf)
-UNKNOWN_ROW: Final = Row(-math.inf)
+UNKNOWN: Final = Node(0.0)
+UNKNOWN_ROW: Final = Row()
 """What nothing was heard of yet: it differs in nothing from what is above it."""
 
 
@@ -135,12 +135,13 @@ class Estimates(Lessons):
     def _variance(self, top: Node, nodes: list[Node]) -> float:
         """Variance of the steady part in that of one outcome: each node by itself hears what those below it did not."""
         first, beside, both, last = self._steady_pools
-        own, heard = nodes[LEAF - 1].payments, nodes[METHOD - 1].payments
+        own = nodes[LEAF - 1].payments
+        heard = nodes[METHOD - 1].payments or own
         alone = top.payments - heard
         variance = 1.0 / (WHOLE_WORTH + (alone if alone > 0.0 else 0.0)) + 1.0 / first.strength
         if heard > own:
             variance /= 1.0 + (heard - own) * variance
-        of_issuer = nodes[ISSUER - 1].payments
+        of_issuer = nodes[ISSUER - 1].payments or own
         if is_of_one(of_issuer, own):
             variance += 1.0 / beside.strength
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from ml.routing.changes import part, settle_if_lasting, watch
+from ml.routing.changes import is_lasting, part, watch
 from ml.routing.context import Outcome
 from ml.routing.node import Node, chance, logit
 from ml.routing.pooling import POOLING_FIRST, Pooling
@@ -19,7 +19,8 @@ WHOLE_WORTH: Final = 2.0
 """How many payments the mean of all gateways is worth to one: little, so that a new gateway is tried at once."""
 
 COMMON_STRENGTH: Final = 30.0
-"""Payments that the belief "this issuer does nothing special" is worth; also what bounds the say of one gateway."""
+"""Payments that the belief "this issuer does nothing special" is worth; also what bounds the say of one gateway until
+all links are fitted to each other."""
 
 FIRM_FROM: Final = 20.0
 """Payments of a gateway from which its parts may be found to differ from it; before, its own rate is guesswork."""
@@ -240,17 +241,26 @@ class Lessons:
             self._watch(lesson, seen)
 
     def _settle(self, lesson: Lesson, place: int) -> None:
-        """Take a change that has held for long for the steady state.
+        """Take a change that has held for long for the steady state, also in what the parts below did before it.
 
-        A part that did better for so long will go on, so what the parts below did before is remembered as better too.
-        What fell is not forgotten there: most trouble passes, and the parts then know again what they do.
+        What fell together in several parts is not taken for it: most trouble passes, and then all parts are as they
+        were. It stays apart, but is not expected back any sooner than anything else is to change.
         """
         top, node, whole = lesson.nodes[0], lesson.nodes[place], self._whole()
+        if not is_lasting(node, lesson.at):
+            return
+        key = lesson.keys[place - 1] if place else (None, None)
+        below = self._table.leaves(lesson.gateway, key) if place < LEAF else []
+        if len(below) > 1 and node.recent_succeeded < node.recent_expected:
+            node.base = 0.0
+            return
         before = node.shift if place else logit(self._top_rate(top, whole))
-        if settle_if_lasting(lesson.nodes, place, lesson.at, self._steady_pools) and place < LEAF:
-            risen = (node.shift if place else logit(self._top_rate(top, whole))) - before
-            if risen > 0:
-                self._table.move_leaves(lesson.gateway, lesson.keys[place - 1] if place else (None, None), risen)
+        node.settle()
+        if place:
+            node.correct(self._steady_pools[place - 1].strength)
+        moved = (node.shift if place else logit(self._top_rate(top, whole))) - before
+        for leaf in below:
+            leaf.move_by(moved)
 
     def _foresee(self, lesson: Lesson) -> Seen:
         """Walk the chain for an outcome's payment, and note what was expected at each link."""

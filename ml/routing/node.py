@@ -178,9 +178,10 @@ class Node:
         self.apart = False
 
     def move_by(self, log_odds: float) -> None:
-        """Remember the payments as they would have gone with other odds."""
+        """Remember the payments as they would have gone, and been expected to go, with other odds."""
         if self.payments > 0:
-            self.succeeded = self.payments * chance(logit(self.succeeded / self.payments) + log_odds)
+            more = self.payments * chance(logit(self.succeeded / self.payments) + log_odds) - self.succeeded
+            self.add_long(0.0, more, more)
 
     def calm(self) -> None:
         """Start the change detector anew."""

@@ -23,6 +23,9 @@ SWEEPS: Final = 4
 LEVEL_STEP_MAX: Final = 0.5
 """A gateway's level moves by so much in one turn at most, log odds: Newton's step is too long far from the optimum."""
 
+LEVEL_WORTH: Final = 1.0
+"""Information that the belief "its level is that of the others" is worth, so that chance with a few payments passes."""
+
 
 class Strengths(NamedTuple):
     """Payments that the belief "no difference" is worth, of a link at one gateway, and of what all gateways share."""
@@ -36,7 +39,7 @@ class _Link:
 
     Args:
         column: the link's node of each leaf.
-        strength: payments that no difference is worth; 0: differences are not doubted, which only gateways' are.
+        strength: payments that no difference is worth; 0: the link is the gateways' own level, which is doubted little.
     """
 
     def __init__(self, column: Sequence[Node], strength: float) -> None:
@@ -62,10 +65,16 @@ class _Link:
             self._shifts = _shifts(counts, won, expected, self._strength)
         else:
             share = 1.0 / (1.0 + np.exp(-log_odds - self.shifts))
-            missing = won - self._summed(payments * share)
-            step = missing / (1.0 + self._summed(payments * share * (1 - share)))
+            away = self._shifts - np.average(self._shifts, weights=counts)
+            missing = won - self._summed(payments * share) - LEVEL_WORTH * away
+            step = missing / (LEVEL_WORTH + self._summed(payments * share * (1 - share)))
             self._shifts = self._shifts + step.clip(-LEVEL_STEP_MAX, LEVEL_STEP_MAX)
         self.fitted = np.stack((counts, won, expected, self._shifts))
+
+    def per_leaf(self, payments: np.ndarray) -> np.ndarray:
+        """Payments of the node that each leaf has. Shape (leaves,)."""
+        found: np.ndarray = self._summed(payments)[self._place]
+        return found
 
     def _summed(self, values: np.ndarray) -> np.ndarray:
         summed: np.ndarray = np.bincount(self._place, values, len(self.nodes))
@@ -85,10 +94,11 @@ def refit(
         strengths: how much no difference is worth.
         decays: fading of the long and the recent memory, 1/s.
         now: seconds since the epoch.
-    Returns: the mean shift of gateways, log odds; None when none has more than one part, and there is nothing to fit.
+    Returns: the mean shift of gateways, log odds; None when no gateway has more than one part, so that there is nothing
+        to fit, or rows were forgotten, so that only what is above them knows of their payments.
     """
     chains = list(_chains(table))
-    if len(chains) <= len(table.tops):
+    if len(chains) <= len(table.tops) or table.has_forgotten:
         return None
     for chain in chains:
         for node in chain:
@@ -100,8 +110,8 @@ def refit(
     links = [_Link(column, strength) for column, strength in zip(columns, each, strict=True)]
     certain = [np.zeros(len(chains))] * len(columns)
     for place, above in ((METHOD, 0), (LEAF, ISSUER)):  # the same payments twice: only the first learns of them
-        same = [is_of_one(chain[above].payments, chain[place].payments) for chain in chains]
-        certain[place] = np.array(same, dtype=float)
+        both = zip(links[above].per_leaf(payments), links[place].per_leaf(payments), strict=True)
+        certain[place] = np.array([float(is_of_one(*each)) for each in both])
     log_odds = np.array([own(top) for top in columns[0]]) + sum(link.shifts for link in links)
     for _ in range(SWEEPS):
         for place, link in enumerate(links):

@@ -47,6 +47,8 @@ class CellTable:
         self.tops = whole.cells
         """The node of each gateway over all its payments."""
         self._count = 0
+        self.has_forgotten = False
+        """Whether rows had to be dropped for want of room."""
 
     def __len__(self) -> int:
         return self._count
@@ -92,11 +94,10 @@ class CellTable:
             if not (below and row_key == key):
                 node.renew(since)
 
-    def move_leaves(self, gateway: str, key: Key, log_odds: float) -> None:
-        """Let a gateway's leaves inside ``key`` remember their payments as they would have gone with other odds."""
-        for row_key, node in self._inside(gateway, key):
-            if len(row_key) == len((METHOD, ISSUER)) and None not in row_key:
-                node.move_by(log_odds)
+    def leaves(self, gateway: str, key: Key) -> list[Node]:
+        """A gateway's nodes of one method and issuer each, inside ``key``."""
+        inside = self._inside(gateway, key)
+        return [node for row_key, node in inside if len(row_key) == LEAF - 1 and None not in row_key]
 
     def _inside(self, gateway: str, key: Key) -> Iterator[tuple[Key, Node]]:
         """A gateway's nodes for the payments inside ``key``."""
@@ -122,5 +123,6 @@ class CellTable:
         for key in self._rows:
             if key not in keep:
                 self._count -= len(self._rows.pop(key).cells)
+                self.has_forgotten = True
                 return True
         return False

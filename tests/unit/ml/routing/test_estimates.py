@@ -347,3 +347,12 @@ def test_a_rise_is_looked_for_up_to_what_the_best_gateway_does() -> None:
         needed += 1
         held.learn(outcome("b", at=2_000 + needed, succeeded=1), 2_000 + needed)
     assert 20 < needed < 40
+
+
+def test_what_was_never_seen_is_known_as_such_by_a_memory_without_end() -> None:
+    """No payments of its own, and a number for everything: not what comes of no time in an endless half-life."""
+    held = estimates(float("inf"))
+    held.learn(outcome(at=0, succeeded=1), 0)
+    (unseen,) = held.beliefs("card", "river_bank", ("a",), 5.0)
+    assert unseen.own == 0
+    assert np.isfinite([unseen.mean, unseen.low, unseen.high, unseen.borrowed]).all()
