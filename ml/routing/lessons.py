@@ -207,7 +207,8 @@ class Lessons:
         level = refit(
             self._table, lambda top: logit(self._top_rate(top, whole)), strengths, (self._long, self._recent), at
         )
-        self._level = 0.0 if level is None else level
+        if level is not None:
+            self._level = level
         self._unfitted, self._fit_after = 0.0, max(FIT_AFTER, FIT_AFTER_PART * known, len(self._table))
 
     def _part_of(self, won: float, total: float, nodes: list[Node], *, wary: bool) -> float:

@@ -23,6 +23,9 @@ SWEEPS: Final = 4
 LEVEL_STEP_MAX: Final = 0.5
 """A gateway's level moves by so much in one turn at most, log odds: Newton's step is too long far from the optimum."""
 
+FADED: Final = 1e-6
+"""Payments that have faded to less are forgotten."""
+
 LEVEL_WORTH: Final = 1.0
 """Information that the belief "its level is that of the others" is worth, so that chance with a few payments passes."""
 
@@ -103,6 +106,9 @@ def refit(
     for chain in chains:
         for node in chain:
             node.move_to(now, *decays)
+    chains = [chain for chain in chains if chain[LEAF].payments > FADED]
+    if not chains:
+        return None
     columns = list(zip(*chains, strict=True))
     payments = np.array([leaf.payments for leaf in columns[LEAF]])
     succeeded = np.array([leaf.succeeded for leaf in columns[LEAF]])
@@ -127,7 +133,7 @@ def refit(
 
 
 def _chains(table: CellTable) -> Iterator[tuple[Node, ...]]:
-    """Of each leaf that saw payments: its gateway, method and issuer there, itself, and what each does everywhere."""
+    """Of each leaf: its gateway, method and issuer there, itself, and what each does everywhere."""
     for key, row in table.items():
         if len(key) != LEAF - 1 or None in key:
             continue
@@ -135,7 +141,7 @@ def _chains(table: CellTable) -> Iterator[tuple[Node, ...]]:
         if method is None or issuer is None:
             continue
         for gateway, leaf in row.cells.items():
-            if leaf.payments > 0 and gateway in method.cells and gateway in issuer.cells:
+            if gateway in method.cells and gateway in issuer.cells:
                 yield (table.tops[gateway], method.cells[gateway], issuer.cells[gateway], leaf,
                        method.common, issuer.common, row.common)  # fmt: skip
 

@@ -219,6 +219,19 @@ def test_a_few_payments_of_a_new_gateway_are_not_believed_for_ever(good: float) 
     assert min(others) - 0.1 < late < max(others) + 0.1
 
 
+def test_payments_that_have_faded_to_nothing_are_no_number_to_divide_by() -> None:
+    """Years later every number is still one."""
+    held, now = learned(additive(3, 2_000)[1])
+    later = now + 20 * 365 * DAY
+    for number, outcome in enumerate(additive(4, 600)[1]):
+        if outcome.issuer != "north":
+            now = later + 20.0 * number
+            held.learn(msgspec.structs.replace(outcome, at=now), now)
+    believed = [belief.log_odds for name in ISSUERS for belief in held.beliefs("card", name, ("a", "b", "c"), now)]
+    assert np.isfinite(believed).all()
+    assert max(map(abs, believed)) < 6
+
+
 def test_where_rows_were_forgotten_nothing_is_fitted() -> None:
     """What is left knows less than what is above it: as good as the chain alone, whatever the room."""
     truth, outcomes = additive(4, 8_000)
