@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,6 +26,10 @@ ARMED_RISE_FROM: Final = 4.0
 
 BACK_WITHIN: Final = 0.12
 """A node that changed again, to within this of what it did before, is back: what was known then is known again."""
+
+BACK_PAYMENTS: Final = 100.0
+BACK_SURELY: Final = 0.02
+"""The same without an alarm: when so many payments differ by no more than by chance, or by no more than this."""
 
 LASTING_S: Final = 24 * 3600.0
 """A change that holds for so long is no trouble of an hour; what came since is the steady state from then on."""
@@ -99,6 +104,15 @@ def part(nodes: Sequence[Node], place: int, change: Change, base: float, at: flo
     node.add_recent(*kept)
     node.apart = not (was_apart and abs(mean - expected) < BACK_WITHIN)
     return since
+
+
+def is_back(node: Node) -> bool:
+    """Whether a node that is apart does what it did before after all: the alarm was false, or nobody saw it end."""
+    payments, expected = node.recent_payments, node.recent_expected
+    if payments < BACK_PAYMENTS:
+        return False
+    chance = 2.0 * math.sqrt(max(expected * (1 - expected / payments), 0.0))
+    return abs(node.recent_succeeded - expected) <= max(chance, BACK_SURELY * payments)
 
 
 def is_lasting(node: Node, at: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from ml.routing.changes import is_lasting, part, watch
+from ml.routing.changes import is_back, is_lasting, part, watch
 from ml.routing.context import Outcome
 from ml.routing.node import Node, chance, logit
 from ml.routing.pooling import POOLING_FIRST, Pooling
@@ -248,6 +248,9 @@ class Lessons:
         were. It stays apart, but is not expected back any sooner than anything else is to change.
         """
         top, node, whole = lesson.nodes[0], lesson.nodes[place], self._whole()
+        if is_back(node):
+            node.apart = False
+            return
         if not is_lasting(node, lesson.at):
             return
         key = lesson.keys[place - 1] if place else (None, None)
@@ -295,6 +298,7 @@ class Lessons:
         payments, succeeded = lesson.counts
         brought = self._brought(lesson, seen)
         without = succeeded - brought
+        deepest = max((place for place, node in enumerate(lesson.nodes) if node.apart), default=0)
         for place, node in enumerate(lesson.nodes):
             weight, weight_recent = node.move_to(lesson.at, self._long, self._recent)
             if lesson.at < node.since:
@@ -312,7 +316,7 @@ class Lessons:
                 if place:
                     node.correct(self._steady_pools[place - 1].strength)
             is_beside = place == ISSUER and apart == METHOD  # the issuer's other methods are not down
-            if self._alert and (apart is None or (place >= apart and not is_beside)):
+            if self._alert and place >= deepest and not is_beside:
                 if apart is None and place in (0, LEAF):
                     difference = node.recent_succeeded - node.recent_expected
                     lesson.measure(self._recent_pools[min(place, 1)], node.recent_payments, difference,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from ml.routing.changes import part, watch
+from ml.routing.changes import is_back, part, watch
 from ml.routing.context import Outcome
 from ml.routing.estimates import Estimates
 from ml.routing.node import Node
@@ -83,3 +84,39 @@ def test_a_method_that_fails_leaves_no_evidence_against_its_issuers() -> None:
             break
     assert method.apart
     assert all(held._table.made((None, issuer), "a", 0.0).fall.evidence == 0.0 for issuer in issuers)
+
+
+@pytest.mark.parametrize(
+    ("payments", "succeeded", "expected", "back"),
+    [
+        (50, 47, 47, False),  # too few to tell
+        (7_600, 7_180, 7_212, True),  # a false alarm of some hours ago
+        (200, 150, 186, False),  # it does fail
+        (200, 183, 186, True),
+        (5_000, 4_200, 4_500, False),
+    ],
+)
+def test_a_hold_ends_when_the_node_does_what_it_did_before(
+    payments: float, succeeded: float, expected: float, back: bool
+) -> None:
+    """By no more than chance or two points beside what was expected without the change."""
+    node = Node(0.0)
+    node.add_recent(payments, succeeded, expected)
+    assert is_back(node) is back
+
+
+def test_a_method_that_is_apart_hears_nothing_of_an_issuer_that_is_apart_in_it() -> None:
+    """Its other issuers are not thought worse for it."""
+    held = Estimates(half_life_s=345_600.0, cells_max=100)
+    for step in range(600):
+        issuer = f"bank_{step % 3}"
+        held.learn(Outcome(gateway="a", method="card", issuer=issuer, at=step, succeeded=0.9, failed=0.1), step)
+    nodes = {key: row.cells["a"] for key, row in held._table.items() if "a" in row.cells}
+    for key in (("card", None), ("card", "bank_0")):
+        nodes[key].apart, nodes[key].apart_since = True, 600.0
+    before = nodes["card", None].recent_payments
+    for step in range(600, 640):
+        held.learn(Outcome(gateway="a", method="card", issuer="bank_0", at=step, failed=1), step)
+    assert nodes["card", None].recent_payments <= before
+    assert held.beliefs("card", "bank_0", ("a",), 640)[0].mean < 0.3
+    assert held.beliefs("card", "bank_1", ("a",), 640)[0].mean > 0.85

@@ -276,7 +276,7 @@ def test_a_forgotten_incident_leaves_what_was_known_before() -> None:
     assert mean(held, 530) < 0.3
     held.forget("a", since=600)
     held.learn(outcome(at=520, failed=20), 600)
-    assert mean(held, 600) > 0.7
+    assert mean(held, 600) > 0.6  # of the first failures it did not know yet that they were an incident
 
 
 def test_memory_is_bounded_and_the_least_used_goes_first() -> None:
