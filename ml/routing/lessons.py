@@ -251,11 +251,12 @@ class Lessons:
         if is_back(node):
             node.apart = False
             return
-        if not is_lasting(node, lesson.at):
+        fell = node.recent_succeeded < node.recent_expected
+        if not is_lasting(node, lesson.at) or (fell and node.base == 0.0):  # the parts are looked up once only
             return
         key = lesson.keys[place - 1] if place else (None, None)
         below = self._table.leaves(lesson.gateway, key) if place < LEAF else []
-        if len(below) > 1 and node.recent_succeeded < node.recent_expected:
+        if len(below) > 1 and fell:
             node.base = 0.0
             return
         before = node.shift if place else logit(self._top_rate(top, whole))
