@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -35,7 +36,7 @@ from messaging.settled import Settled
 from messaging.topology import replica_queue, stage_named
 from storage.database import Database
 from storage.decisions import find_decisions, write_decisions
-from storage.errors import StoreError, StoreRefused
+from storage.errors import StoreError, StoreRefused, StoreUnavailable
 from storage.rejections import Rejection, count_rejections
 
 log = structlog.get_logger(__name__)
@@ -61,6 +62,12 @@ REFRESH_S: Final = 10.0
 """How often it is looked whether the rules changed, a newer model serves, or an order holds that nobody told of."""
 
 LOOK_UP_S_MAX: Final = 0.05
+LOOK_UP_PAUSE_S: Final = 2.0
+"""After a look-up that failed the store is not asked for so long: each would hold up routing by as much again."""
+
+STORE_S_MAX: Final = 3.0
+"""How long a store may take to write decisions; a machine that stands still says nothing, and the next one may not."""
+
 STORE_PAUSE_S: Final = 0.5
 FACTS_AT_ONCE: Final = 20
 REQUESTS_AT_ONCE: Final = 50
@@ -70,7 +77,7 @@ class Advisor(Protocol):
     """The router advisor as this loop sees it."""
 
     def advise(self, request: RouteRequested, now: datetime) -> RouteAdvised:
-        """Decide; the same request gets the same decision."""
+        """Decide; the same request gets the same decision. Raises: MessageMalformed: its id was another payment's."""
 
     def remember(self, advised: RouteAdvised) -> None:
         """Take over a decision that another replica made."""
@@ -121,6 +128,7 @@ class Responder:
         self._unstored: deque[_Unstored] = deque()
         self._refused: deque[Rejection] = deque(maxlen=REFUSED_MAX)
         self._decided = asyncio.Event()
+        self._look_up_from = 0.0
         self._started = False
 
     async def run(self, connection: Connection, stopping: asyncio.Event) -> None:
@@ -169,6 +177,7 @@ class Responder:
         settled = Settled(lambda tag: channel.acknowledge(tag, multiple=True))
         while True:
             resent: list[tuple[Delivery, RouteRequested]] = []
+            expired: list[int] = []
             for delivery in await asked.take(REQUESTS_AT_ONCE, 0):
                 try:
                     request = self._requests.decode(delivery)
@@ -176,23 +185,38 @@ class Responder:
                     self._refuse(delivery, error, channel, settled)
                     continue
                 assert isinstance(request, RouteRequested)
+                if time.monotonic() - delivery.arrived > request.deadline_ms / 1000:
+                    expired.append(delivery.tag)
+                    continue
                 now = utc_now()
                 if delivery.redelivered or now - request.requested_at > RESENT_AFTER:
                     resent.append((delivery, request))
                 else:
                     self._decide(delivery, request, channel, settled, now)
+            if expired:
+                self._shed(expired, settled)
             if resent:
                 await self._recall([decision_id_of(request.request_id) for _, request in resent])
                 for delivery, request in resent:
                     self._decide(delivery, request, channel, settled, utc_now())
             await asyncio.sleep(0)
 
+    def _shed(self, expired: list[int], settled: Settled) -> None:
+        """Let requests go that waited here past their deadline, by this process's clock: the checkout has gone on with
+        its own list. Answered oldest first, a backlog would make every later answer come too late as well."""
+        settled.add(expired)
+        log.warning("requests_expired", requests=len(expired))
+        self._pulse.note_error(f"{len(expired)} requests were past their deadline before they could be answered")
+
     async def _recall(self, decision_ids: list[str]) -> None:
         """Look for decisions that were made before; a store that is slow or away must not hold up routing."""
+        if time.monotonic() < self._look_up_from:
+            return
         try:
             async with asyncio.timeout(LOOK_UP_S_MAX):
                 found = await find_decisions(self._database, decision_ids)
         except (TimeoutError, StoreError):
+            self._look_up_from = time.monotonic() + LOOK_UP_PAUSE_S
             return
         for advised in found:
             self._advisor.remember(advised)
@@ -200,7 +224,11 @@ class Responder:
     def _decide(
         self, delivery: Delivery, request: RouteRequested, channel: Channel, settled: Settled, now: datetime
     ) -> None:
-        advised = self._advisor.advise(request, now)
+        try:
+            advised = self._advisor.advise(request, now)
+        except MessageMalformed as error:
+            self._refuse(delivery, error, channel, settled)
+            return
         self._reply(delivery, advised, channel, advised.decision_id)
         self._unstored.append(_Unstored(settled, delivery.tag, request, advised))
         self._decided.set()
@@ -253,7 +281,10 @@ class Responder:
         batch = [self._unstored[index] for index in range(min(size_max, len(self._unstored)))]
         conflicts = 0
         try:
-            conflicts = await write_decisions(self._database, [(each.request, each.advised) for each in batch])
+            async with asyncio.timeout(STORE_S_MAX):
+                conflicts = await write_decisions(self._database, [(each.request, each.advised) for each in batch])
+        except TimeoutError:  # what was written after all is found there the next time
+            raise StoreUnavailable(f"MongoDB did not answer within {STORE_S_MAX:.0f} s") from None
         except StoreRefused as error:
             if len(batch) > 1:
                 for _ in batch:

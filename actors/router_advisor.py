@@ -36,6 +36,7 @@ from messaging.contracts import (
     RoutingOverride,
     RoutingReleased,
 )
+from messaging.errors import MessageMalformed
 from ml.experiments.assignment import Assignment
 from ml.routing.context import RULES, Outcome, Ranking, RoutingContext
 from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
@@ -119,9 +120,14 @@ class RouterAdvisor:
     # --- answer ------------------------------------------------------------------------------------------------------
 
     def advise(self, request: RouteRequested, now: datetime) -> RouteAdvised:
-        """Decide; a request that is sent again gets the very same decision while it is remembered."""
+        """Decide; a request that is sent again gets the very same decision while it is remembered.
+
+        Raises: MessageMalformed: the id is that of another order's request; its gateways may not suit this payment.
+        """
         decided = self._decisions.get(request.request_id)
         if decided is not None:
+            if decided.order_id != request.order_id:
+                raise MessageMalformed("$.request_id: was a request of another order before; give each one its own")
             return decided
         advised = self._decide(request, now)
         self.remember(advised)
@@ -272,7 +278,8 @@ class RouterAdvisor:
         """Replace everything learned by what the store holds.
 
         Sums per minute do not say which arm a payment was in, nor which attempts were first, so they warm the learners
-        of all arms alike; from then on each arm learns from its own.
+        of all arms alike; from then on each arm learns from its own. All of it is built beside what is in force, and
+        takes its place at the end, so that payments may be answered meanwhile, from another thread.
 
         Args:
             minutes: history, oldest first; reversed payments count as failed.
@@ -284,20 +291,19 @@ class RouterAdvisor:
             reliability: the model in force; its rates are what learners begin with. None: none is.
             newest: the newest attempts, oldest first: which gateways fail together.
         """
-        self._reliability = reliability
-        self._seconds = SecondAttempts()
+        seconds, learners, unwell = SecondAttempts(), self._fresh_learners(), UnwellGateways()
         for attempt in newest:
-            self._seconds.learn(attempt)
-        self._learners = self._fresh_learners()
-        self._paused = PausedGateways(pauses)
+            seconds.learn(attempt)
         if allocation is not None:
-            self._learners.put_in_force(allocation.allocation(), now.timestamp())
-        self._unwell = UnwellGateways()
+            learners.put_in_force(allocation.allocation(), now.timestamp())
         for anomaly in anomalies:
-            self._unwell.heed(anomaly)
+            unwell.heed(anomaly)
         minutes = list(minutes)
         if reliability is not None:
-            self._begin_with(reliability, min((entry.minute for entry in minutes), default=now.timestamp()), now)
+            begin = min((entry.minute for entry in minutes), default=now.timestamp())
+            evidence = [outcome for outcome in reliability.evidence(begin) if outcome.gateway in self._gateways]
+            for learner in learners.all():
+                learner.inherit(evidence, now.timestamp())
         for entry in minutes:
             if entry.gateway in self._gateways:
                 outcome = Outcome(
@@ -308,10 +314,12 @@ class RouterAdvisor:
                     succeeded=entry.succeeded,
                     failed=entry.failed,
                 )
-                self._teach(self._learners.all(), outcome, now)
-        self._overrides = RoutingOverrides(self._policies, self._generator)
+                self._teach(learners.all(), outcome, now)
+        overrides = RoutingOverrides(self._policies, self._generator)
         if override is not None:
-            self._overrides.put(override, self._learners.learner(DEFAULT), now)
+            overrides.put(override, learners.learner(DEFAULT), now)
+        self._reliability, self._seconds, self._learners = reliability, seconds, learners
+        self._unwell, self._paused, self._overrides = unwell, PausedGateways(pauses), overrides
 
     def serve(self, reliability: Reliability | None) -> None:
         """Take another reliability model from now on; None: none."""
@@ -348,11 +356,6 @@ class RouterAdvisor:
             self._overrides.release(held_before)
         if override is not None:
             self._overrides.put(override, self._learners.learner(DEFAULT), now)
-
-    def _begin_with(self, reliability: Reliability, at: float, now: datetime) -> None:
-        evidence = [outcome for outcome in reliability.evidence(at) if outcome.gateway in self._gateways]
-        for learner in self._learners.all():
-            learner.inherit(evidence, now.timestamp())
 
     def _learn_batch(self, recorded: AttemptsRecorded, now: datetime) -> None:
         if recorded.batch_id in self._batches:

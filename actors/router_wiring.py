@@ -109,16 +109,25 @@ class _Upkeep:
         anomalies, allocation = await open_anomalies(self._database), await last_allocation(self._database)
         pauses, override = await pauses_not_over(self._database, now), await override_in_force(self._database, now)
         newest = await read_newest_attempts(self._database, NEWEST_ATTEMPTS)
-        self._advisor.warm_start(minutes, anomalies, allocation, now, pauses, override, self._serving.model, newest)
+        known = minutes, anomalies, allocation, now, pauses, override, self._serving.model, newest
+        await asyncio.to_thread(self._advisor.warm_start, *known)  # seconds of it: payments are answered meanwhile
+        self._advisor.serve(self._serving.model)  # a newer one may have come in that time
         await self._put_rules_in_force()
 
     async def refresh(self) -> None:
-        """Notice an operator's order that nobody told of, other rules, and another model."""
-        held = self._advisor.override_held(utc_now())
-        self._advisor.heed_override(await override_in_force(self._database, utc_now()), held, utc_now())
+        """Notice other rules, also while the store is away, an operator's word that nobody told of, and another model.
+
+        Raises: StoreError: the store does not answer; what it would have said comes the next time.
+        """
         await self._read_rules()
         if self._in_force is not self._rules:  # also when the store did not answer the last time
             await self._put_rules_in_force()
+        held = self._advisor.override_held(utc_now())
+        self._advisor.heed_override(await override_in_force(self._database, utc_now()), held, utc_now())
+        heard = self._advisor.paused.changes
+        pauses = await pauses_not_over(self._database, utc_now())
+        if self._advisor.paused.changes == heard:  # else something was said meanwhile, which is newer
+            self._advisor.paused.replace(pauses)
         if await self._serving.refresh():
             self._advisor.serve(self._serving.model)
 
@@ -137,6 +146,8 @@ class _Upkeep:
 
     async def _put_rules_in_force(self) -> None:
         now, rules = utc_now(), self._rules or RuleSet()
+        if not rules.commitments:  # nothing to count, so the store need not answer before they hold
+            self._advisor.put_rules_in_force(rules, {}, now)
         lengths = dict.fromkeys(each.per for each in rules.commitments)
         counts: dict[str, dict[str, int]] = {}
         for per in lengths:

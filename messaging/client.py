@@ -40,7 +40,11 @@ log = structlog.get_logger(__name__)
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """The gateways in the order to try them, and where that order comes from."""
+    """The gateways in the order to try them, and where that order comes from.
+
+    None where the router says that no gateway may take the payment, because of what they take, of a rule or of an
+    operator; ``decision.excluded`` says which and why.
+    """
 
     gateways: list[str]
     decision: RouteAdvised | None
@@ -50,6 +54,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     def answered(self) -> bool:
         """True when the router answered in time; False for the checkout's own list."""
         return self.decision is not None
+
+    @property
+    def refused(self) -> bool:
+        """True when no gateway may take the payment: it must not be made, also not at the checkout's own list."""
+        return self.decision is not None and not self.decision.ranking
 
 
 class RoutingClient:
@@ -63,7 +72,7 @@ class RoutingClient:
         self._url = url
         self._fallback = list(fallback)
         self._name = name
-        self._waiting: dict[str, asyncio.Future[RouteAdvised]] = {}
+        self._waiting: dict[str, list[asyncio.Future[RouteAdvised]]] = {}
         self._decoder = Decoder([RouteAdvised, RouteRefused], from_outside=False)
         self._connected = asyncio.Event()
         self._connection: Connection | None = None
@@ -100,7 +109,8 @@ class RoutingClient:
         Args:
             request: the payment; use the same ``request_id`` when asking again.
             timeout_ms: how long to wait, milliseconds; None: the request's own deadline.
-        Returns: the router's ranking, or the fallback list when it did not come in time.
+        Returns: the router's ranking, or the fallback list when none came in time: those that may be tried, the ones
+            that failed for the order already last.
         Raises: MessageMalformed: the router cannot read the request; says what and where.
         """
         began = time.perf_counter()
@@ -109,7 +119,8 @@ class RoutingClient:
         answer: asyncio.Future[RouteAdvised] = asyncio.get_running_loop().create_future()
         decision: RouteAdvised | None = None
         if channel is not None and self._connected.is_set():
-            self._waiting[request.request_id] = answer
+            waiting = self._waiting.setdefault(request.request_id, [])
+            waiting.append(answer)
             envelope = Envelope(
                 type=type_of(request),
                 message_id=request.request_id,
@@ -128,12 +139,17 @@ class RoutingClient:
             except (TimeoutError, ConnectionLost, PublishRefused, Unroutable):
                 decision = None
             finally:
-                self._waiting.pop(request.request_id, None)
-        elapsed_ms = (time.perf_counter() - began) * 1000
-        if decision is None or not decision.ranking:
-            candidates = [name for name in self._fallback if not request.candidates or name in request.candidates]
-            return Route(gateways=candidates or list(request.candidates), decision=decision, elapsed_ms=elapsed_ms)
-        return Route(gateways=[ranked.gateway for ranked in decision.ranking], decision=decision, elapsed_ms=elapsed_ms)
+                waiting.remove(answer)
+                if not waiting and self._waiting.get(request.request_id) is waiting:
+                    del self._waiting[request.request_id]
+        gateways = self._own(request) if decision is None else [ranked.gateway for ranked in decision.ranking]
+        return Route(gateways=gateways, decision=decision, elapsed_ms=(time.perf_counter() - began) * 1000)
+
+    def _own(self, request: RouteRequested) -> list[str]:
+        """The checkout's own list for a payment."""
+        failed = {failure.gateway for failure in request.previous_failures}
+        allowed = [name for name in self._fallback if not request.candidates or name in request.candidates]
+        return sorted(allowed or request.candidates, key=failed.__contains__)
 
     async def report(self, attempt: AttemptReported) -> None:
         """Report an attempt; returns when the broker has it on disk. Sent again, with the same id, until it has.
@@ -181,7 +197,7 @@ class RoutingClient:
             except ConnectionLost as error:
                 self._connected.clear()
                 log.warning("connection_lost", reason=str(error))
-            for answer in self._waiting.values():
+            for answer in [each for waiting in self._waiting.values() for each in waiting]:
                 if not answer.done():
                     answer.set_exception(ConnectionLost("the connection ended before the answer came"))
             while not self._connected.is_set():
@@ -194,18 +210,20 @@ class RoutingClient:
     async def _take_answers(self, replies: Consumer) -> None:
         while True:
             for delivery in await replies.take(REPLIES_PREFETCH, 0):
-                answer = self._waiting.get(delivery.envelope.correlation_id or "")
-                if answer is None or answer.done():
+                waiting = self._waiting.get(delivery.envelope.correlation_id or "", ())
+                answers = [answer for answer in waiting if not answer.done()]
+                if not answers:
                     continue  # too late: the checkout has gone on with its own list
                 try:
                     decision = self._decoder.decode_body(delivery.body)
                 except MessageMalformed as error:
                     log.warning("answer_malformed", reason=error.problem)
                     continue
-                if isinstance(decision, RouteAdvised):
-                    answer.set_result(decision)
-                elif isinstance(decision, RouteRefused):
-                    answer.set_exception(MessageMalformed(decision.reason))
+                for answer in answers:  # one request may have been sent, and be waited for, several times
+                    if isinstance(decision, RouteAdvised):
+                        answer.set_result(decision)
+                    elif isinstance(decision, RouteRefused):
+                        answer.set_exception(MessageMalformed(decision.reason))
 
 
 def _give_up(taken: asyncio.Future[None], answer: asyncio.Future[RouteAdvised]) -> None:

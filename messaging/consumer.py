@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 
 import msgspec
@@ -13,12 +14,13 @@ from messaging.errors import ConnectionLost
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One message as the broker handed it over."""
+    """One message as the broker handed it over; ``arrived`` is when, by the clock of ``time.monotonic``."""
 
     tag: int
     redelivered: bool
     envelope: Envelope
     body: bytes
+    arrived: float = msgspec.field(default_factory=time.monotonic)
 
     @property
     def deliveries_before(self) -> int:

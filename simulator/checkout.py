@@ -92,6 +92,8 @@ class Checkout:
         while not (number and self._hurried.is_set()):
             number += 1
             route = await self._route(order, number, failures)
+            if route.refused:
+                break
             chosen = next((name for name in route.gateways if name in CODES), facts.GATEWAYS[0])
             one, outcome = self._begin(order, CODES[chosen], number, route)
             await self._sleep(outcome.latency_ms / 1000)

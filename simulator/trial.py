@@ -1,7 +1,8 @@
 """Checkouts that try out two routing policies on the real system, in a world whose truth is known exactly.
 
 Every order asks for a route, is paid or not with the probability that the truth gives its gateway and method, and is
-reported. An order that was not routed in time goes to the first gateway of the checkout's own list, without a decision.
+reported. An order that was not routed in time goes to the first gateway of the checkout's own list, without a decision;
+one that no gateway may take is not paid.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class Trial:
             arm = (decision.experiment or "", decision.arm or "")
             self.seen.by_arm[arm] += 1
             self.seen.last_decided[arm] = asked
+        if route.refused:
+            return
         gateway = route.gateways[0]
         paid = luck < self._truth[gateway, method]
         attempt = AttemptReported(

@@ -16,7 +16,7 @@ from config.settings import Settings
 from messaging.client import RoutingClient
 from messaging.codec import encode
 from messaging.connection import Connection
-from messaging.contracts import RouteRequested, RoutingOverride
+from messaging.contracts import PreviousFailure, RouteRequested, RoutingOverride
 from messaging.envelope import Envelope, bytes_of, text_of
 from messaging.errors import MessageMalformed
 from messaging.topology import EXCHANGE
@@ -112,6 +112,33 @@ async def test_nobody_answers_and_the_fallback_comes_in_time(settings: Settings)
     assert (route.gateways, route.answered) == (["zulu", "yankee"], False)
     assert 140 <= route.elapsed_ms < 1_000
     await client.close()
+
+
+async def test_a_retry_that_nobody_answers_tries_what_has_not_failed_yet(settings: Settings) -> None:
+    """Without a router, too, the gateway that has just failed comes last."""
+    client = await RoutingClient.connect(settings.broker.url, fallback=["zulu", "yankee"])
+    failed = PreviousFailure(gateway="zulu", failure_code="91")
+    route = await client.route(fresh(attempt_number=2, previous_failures=[failed]), timeout_ms=50)
+    assert (route.gateways, route.answered, route.refused) == (["yankee", "zulu"], False, False)
+    await client.close()
+
+
+async def test_a_payment_that_no_gateway_may_take_is_refused_and_not_sent_to_the_fallback(settings: Settings) -> None:
+    """What the router rules out, the checkout's own list must not let in again."""
+    async with routed(settings, "router_advisor") as (client, _):
+        route = await client.route(fresh(currency="XYZ"), timeout_ms=1_000)
+        assert (route.gateways, route.answered, route.refused) == ([], True, True)
+        assert route.decision is not None
+        assert route.decision.excluded
+
+
+async def test_two_who_wait_for_the_same_request_both_get_its_answer(settings: Settings) -> None:
+    """A checkout that asks again before the first answer came, with the same id, loses neither."""
+    async with routed(settings, "router_advisor") as (client, _):
+        request = fresh()
+        routes = await asyncio.gather(*(client.route(request, timeout_ms=1_000) for _ in range(3)))
+        assert all(route.answered for route in routes)
+        assert len({route.decision.decision_id for route in routes if route.decision}) == 1
 
 
 async def test_the_router_learns_from_the_line_and_after_a_restart(settings: Settings) -> None:

@@ -85,7 +85,8 @@ def test_a_delivery_is_read_as_pika_reads_it(
     assert is_delivery(buffer, len(before))
     read = read_delivery(buffer, len(before), len(buffer), takers)
     decoded = frame.decode_frame(said[frame_end(said, 0, len(said)) :])[1]
-    expected = Delivery(12, redelivered, Envelope.of(decoded.properties), body)
+    assert read is not None
+    expected = Delivery(12, redelivered, Envelope.of(decoded.properties), body, arrived=read[2].arrived)
     assert read == (len(before) + len(said), consumer, expected)
 
 
