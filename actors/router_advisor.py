@@ -12,7 +12,7 @@ import numpy as np
 
 from actors.paused_gateways import PausedGateways
 from actors.recent import Recent
-from actors.routing_outcomes import TOGETHER_S, Alike, SecondAttempts, Together, context_of, outcome_of
+from actors.routing_outcomes import TOGETHER_S, Alike, LaterAttempts, Together, context_of, outcome_of
 from actors.routing_overrides import RoutingOverrides, in_words
 from actors.unwell_gateways import UnwellGateways
 from messaging.contracts import (
@@ -38,10 +38,11 @@ from messaging.contracts import (
 )
 from messaging.errors import MessageMalformed
 from ml.experiments.assignment import Assignment
-from ml.routing.context import RULES, Outcome, Ranking, RoutingContext
+from ml.routing.context import OF_FAILURES, OF_MODEL, RULES, Outcome, Ranking, RoutingContext
 from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
 from ml.routing.guidance import Conditions, Guidance, Payment
 from ml.routing.learners import DEFAULT, Arm, ArmLearners, arm_of
+from ml.routing.node import chance, logit
 from ml.routing.policies import Policy, PolicySettings
 from ml.routing.ranking import with_fallbacks
 from ml.routing.reliability import Reliability
@@ -112,9 +113,11 @@ class RouterAdvisor:
         self._batches: Recent[str, None] = Recent(BATCHES_REMEMBERED_MAX)
         self._unwell = UnwellGateways()
         self._paused = PausedGateways()
+        self.pauses_heard = 0
+        """Counts what was said of pauses, so that what the store said before is known to be older."""
         self._overrides = RoutingOverrides(policies, generator)
         self._reliability: Reliability | None = None
-        self._seconds = SecondAttempts()
+        self._later = LaterAttempts()
         self._guidance = Guidance(rise_max=rise_max, canary_share=policies.canary_share, generator=generator)
 
     # --- answer ------------------------------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ class RouterAdvisor:
         assigned = None if overridden or ruled.decider else self._learners.assignment(request, now)
         policy = overridden[1] if overridden else self._learners.learner(arm_of(assigned))
         candidates = ruled.may.candidates
-        context = self._shifted(context, candidates)
+        context = self._shifted(context, candidates, now.timestamp())
         payment = Payment(context, request.order_id, request.customer_id, now)
         conditions = Conditions(self._unwell.among(candidates, context) if candidates else {}, self._fees)
         if overridden:
@@ -165,22 +168,26 @@ class RouterAdvisor:
         else:
             ranking = self._guidance.ranked(policy, ruled, payment, conditions)
             if ruled.decider is None:
-                ranking = with_fallbacks(ranking, self._seconds.fallbacks)
+                ranking = with_fallbacks(ranking, self._later.fallbacks, now.timestamp())
         advised = self._advised(request, now, ranking, ruled, policy, assigned)
         if overridden:
             said = f"{in_words(overridden[0])}; {advised.reason}"
             return msgspec.structs.replace(advised, reason=said[:TEXT_LENGTH_MAX])
         return advised
 
-    def _shifted(self, context: RoutingContext, candidates: Sequence[str]) -> RoutingContext:
+    def _shifted(self, context: RoutingContext, candidates: Sequence[str], now: float) -> RoutingContext:
         """Add what the reliability model knows of the payment, and what its earlier failures say of the next try."""
         if not candidates or (self._reliability is None and not context.previous_failures):
             return context
-        shifts = self._seconds.fallbacks.shifts(context.previous_failures, candidates)
+        shifts, causes = self._later.fallbacks.shifts(context.previous_failures, candidates, now), list[str]()
+        if context.previous_failures:
+            causes.append(OF_FAILURES)
         if self._reliability is not None:
+            causes.append(OF_MODEL)
             known = self._reliability.shifts(context, tuple(candidates))
             shifts = [shift + other for shift, other in zip(shifts, known, strict=True)]
-        return msgspec.structs.replace(context, shifts=dict(zip(candidates, shifts, strict=True)))
+        by_gateway = dict(zip(candidates, shifts, strict=True))
+        return msgspec.structs.replace(context, shifts=by_gateway, shifted_by=" and ".join(causes))
 
     def _advised(  # six things that a decision consists of
         self,
@@ -253,8 +260,10 @@ class RouterAdvisor:
                 case AnomalyClosed():
                     self._close(message.anomaly, now)
                 case GatewayPaused():
+                    self.pauses_heard += 1
                     self._paused.pause(message.pause)
                 case GatewayResumed():
+                    self.pauses_heard += 1
                     self._paused.resume(message.pause_id)
                 case RoutingOverridden():
                     self._overrides.put(message.override, self._learners.learner(DEFAULT), now)
@@ -291,9 +300,7 @@ class RouterAdvisor:
             reliability: the model in force; its rates are what learners begin with. None: none is.
             newest: the newest attempts, oldest first: which gateways fail together.
         """
-        seconds, learners, unwell = SecondAttempts(), self._fresh_learners(), UnwellGateways()
-        for attempt in newest:
-            seconds.learn(attempt)
+        later, learners, unwell = LaterAttempts(), self._fresh_learners(), UnwellGateways()
         if allocation is not None:
             learners.put_in_force(allocation.allocation(), now.timestamp())
         for anomaly in anomalies:
@@ -315,10 +322,12 @@ class RouterAdvisor:
                     failed=entry.failed,
                 )
                 self._teach(learners.all(), outcome, now)
+        for attempt in newest:
+            later.learn(attempt, lambda each: _expected(each, learners.learner(DEFAULT), reliability, now))
         overrides = RoutingOverrides(self._policies, self._generator)
         if override is not None:
             overrides.put(override, learners.learner(DEFAULT), now)
-        self._reliability, self._seconds, self._learners = reliability, seconds, learners
+        self._reliability, self._later, self._learners = reliability, later, learners
         self._unwell, self._paused, self._overrides = unwell, PausedGateways(pauses), overrides
 
     def serve(self, reliability: Reliability | None) -> None:
@@ -357,15 +366,29 @@ class RouterAdvisor:
         if override is not None:
             self._overrides.put(override, self._learners.learner(DEFAULT), now)
 
+    def heed_pauses(self, pauses: Iterable[GatewayPause], heard_before: int) -> None:
+        """Hold to the pauses that the store knows, also when word of one was lost.
+
+        Args:
+            pauses: those that are not over.
+            heard_before: ``pauses_heard`` before the store was asked; what was heard meanwhile is newer.
+        """
+        if self.pauses_heard == heard_before:
+            self._paused = PausedGateways(pauses)
+
     def _learn_batch(self, recorded: AttemptsRecorded, now: datetime) -> None:
         if recorded.batch_id in self._batches:
             return
         self._batches.put(recorded.batch_id, None)
         sums: dict[Alike, Together] = {}
+
+        def expecting(attempt: RecordedAttempt) -> float:
+            return _expected(attempt, self._learners.learner(DEFAULT), self._reliability, now)
+
         for attempt in recorded.attempts:
             if attempt.status_previous is None and attempt.attempt_number == 1:
                 self._guidance.commitments.count(attempt.gateway, attempt.attempted_at, now)
-            self._seconds.learn(attempt)
+            self._later.learn(attempt, expecting)
             outcome = outcome_of(attempt)
             if outcome is None or attempt.gateway not in self._gateways:
                 continue
@@ -384,7 +407,7 @@ class RouterAdvisor:
 
     def _arm_taught(self, attempt: RecordedAttempt) -> Arm | None:
         """The arm whose policy chose an attempt's gateway; None: none did, so that it is evidence for all."""
-        if attempt.decision_id is None or self._overrides.at(attempt.attempted_at):
+        if attempt.decision_id is None or self._overrides.decided(attempt.attempted_at):
             return None
         if self._guidance.decides and self._guidance.on(context_of(attempt), self._able(attempt)).decider:
             return None
@@ -413,6 +436,16 @@ class RouterAdvisor:
 
     def _fresh_learners(self) -> ArmLearners:
         return ArmLearners(self._policies, default_policy=self._default_policy, generator=self._generator)
+
+
+def _expected(attempt: RecordedAttempt, learner: Policy, reliability: Reliability | None, now: datetime) -> float:
+    """Success expected of an attempt as if it were its order's first."""
+    context, gateway = context_of(attempt), attempt.gateway
+    mean = learner.expected(context, gateway, now.timestamp())
+    if reliability is None:
+        return mean
+    (shift,) = reliability.shifts(context, (gateway,))
+    return chance(logit(mean) + shift)
 
 
 def decision_id_of(request_id: str) -> str:

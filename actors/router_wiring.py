@@ -26,6 +26,7 @@ from ml.routing.rules import RuleSet
 from ml.routing.worth import Fees
 from storage.anomalies import open_anomalies
 from storage.database import Database, Document
+from storage.errors import StoreError
 from storage.experiments import last_allocation
 from storage.gateway_pauses import pauses_not_over
 from storage.read_models.newest_attempts import read_newest_attempts
@@ -124,10 +125,8 @@ class _Upkeep:
             await self._put_rules_in_force()
         held = self._advisor.override_held(utc_now())
         self._advisor.heed_override(await override_in_force(self._database, utc_now()), held, utc_now())
-        heard = self._advisor.paused.changes
-        pauses = await pauses_not_over(self._database, utc_now())
-        if self._advisor.paused.changes == heard:  # else something was said meanwhile, which is newer
-            self._advisor.paused.replace(pauses)
+        heard = self._advisor.pauses_heard
+        self._advisor.heed_pauses(await pauses_not_over(self._database, utc_now()), heard)
         if await self._serving.refresh():
             self._advisor.serve(self._serving.model)
 
@@ -146,12 +145,13 @@ class _Upkeep:
 
     async def _put_rules_in_force(self) -> None:
         now, rules = utc_now(), self._rules or RuleSet()
-        if not rules.commitments:  # nothing to count, so the store need not answer before they hold
-            self._advisor.put_rules_in_force(rules, {}, now)
-        lengths = dict.fromkeys(each.per for each in rules.commitments)
         counts: dict[str, dict[str, int]] = {}
-        for per in lengths:
-            counts[per] = await count_first_attempts(self._database, period_of(now, per)[0])
+        try:
+            for per in dict.fromkeys(each.per for each in rules.commitments):
+                counts[per] = await count_first_attempts(self._database, period_of(now, per)[0])
+        except StoreError:  # who may take a payment holds at once; what was promised, when it can be counted
+            self._advisor.put_rules_in_force(msgspec.structs.replace(rules, commitments=[]), {}, now)
+            raise
         self._advisor.put_rules_in_force(rules, counts, now)
         await keep_rules(self._database, rules, now)
         self._in_force = self._rules

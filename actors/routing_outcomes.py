@@ -1,7 +1,8 @@
-"""What recorded attempts teach the router: how first attempts ended, and how second ones did after a failure."""
+"""What recorded attempts teach the router: how first attempts ended, and how later ones did after a failure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from actors.recent import Recent
@@ -12,6 +13,9 @@ from ml.routing.learners import Arm
 
 ORDERS_REMEMBERED_MAX: Final = 50_000
 """Orders whose first attempt failed, remembered until their second one comes: minutes at any rate."""
+
+Expecting = Callable[[RecordedAttempt], float]
+"""The success that is expected of an attempt as if it were its order's first."""
 
 TOGETHER_S: Final = 2.0
 """Outcomes in one batch of like payments that were made within so long are learned at once: they teach the same, and a
@@ -51,25 +55,35 @@ class Together:
                        shift=self.shift / max(1.0, self.succeeded + self.failed))  # fmt: skip
 
 
-class SecondAttempts:
-    """Puts second attempts together with the first ones that failed."""
+class LaterAttempts:
+    """Puts the later attempts of orders together with the earlier ones that failed."""
 
     def __init__(self) -> None:
         self.fallbacks = Fallbacks()
         self._failed_first: Recent[str, str] = Recent(ORDERS_REMEMBERED_MAX)
 
-    def learn(self, attempt: RecordedAttempt) -> None:
-        """Learn how second attempts do after the gateway of the first one failed."""
+    def learn(self, attempt: RecordedAttempt, expecting: Expecting) -> None:
+        """Learn how attempts do after so many failed, and second ones after the gateway of the first one failed."""
+        won, lost = _verdict(attempt.status)
+        won_before, lost_before = _verdict(attempt.status_previous)
+        is_news, at = (won, lost) != (won_before, lost_before), attempt.attempted_at.timestamp()
+        if is_news and attempt.attempt_number > 1:
+            self.fallbacks.learn_level(
+                attempt.attempt_number - 1,
+                expected=expecting(attempt),
+                succeeded=won - won_before,
+                not_succeeded=lost - lost_before,
+                at=at,
+            )
         if attempt.attempt_number == 1 and attempt.status == "failed":
             self._failed_first.put(attempt.order_id, attempt.gateway)
         failed = self._failed_first.get(attempt.order_id) if attempt.attempt_number == 2 else None
         if failed is None or failed == attempt.gateway:
             return
-        won, lost = _verdict(attempt.status)
-        won_before, lost_before = _verdict(attempt.status_previous)
-        if (won, lost) != (won_before, lost_before):
-            self.fallbacks.learn(failed, attempt.gateway, succeeded=won - won_before, not_succeeded=lost - lost_before,
-                                  at=attempt.attempted_at.timestamp())  # fmt: skip
+        if is_news:
+            self.fallbacks.learn(
+                failed, attempt.gateway, succeeded=won - won_before, not_succeeded=lost - lost_before, at=at
+            )
 
 
 def _verdict(status: str | None) -> tuple[int, int]:

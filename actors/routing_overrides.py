@@ -77,10 +77,15 @@ class RoutingOverrides:
             self._held = None
 
     def at(self, now: datetime) -> tuple[RoutingOverride, Policy] | None:
-        """What holds now; one that has ended is forgotten."""
-        if self._held is not None and self._held[0].ends_at is not None and now >= self._held[0].ends_at:
-            self._held = None
-        return self._held
+        """What holds now; from when it is known, because clocks differ."""
+        if self._held is None or self._held[0].ends_at is None or now < self._held[0].ends_at:
+            return self._held
+        return None
+
+    def decided(self, moment: datetime) -> bool:
+        """Whether it decided a payment that was made then."""
+        held = self.at(moment)
+        return held is not None and held[0].starts_at <= moment
 
     def learners(self) -> Iterator[Policy]:
         """Who goes on learning beside the arms."""

@@ -15,6 +15,10 @@ SHIFT_WORTH_SAYING: Final = 0.02
 
 NO_SHIFTS: Final[Mapping[str, float]] = MappingProxyType({})
 
+OF_MODEL: Final = "its country, amount and card range"
+OF_FAILURES: Final = "its earlier failures"
+"""Where shifts come from, in words."""
+
 OVERRIDE: Final = "override"
 """Names what decides while an operator's order stands above the policies."""
 
@@ -31,7 +35,8 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         bin: first digits of the card number.
         previous_failures: the gateways that failed for its order already.
-        shifts: what the reliability model adds to the log odds of success, by gateway.
+        shifts: what the reliability model and earlier failures add to the log odds of success, by gateway.
+        shifted_by: where the shifts come from, in words.
     """
 
     method: str
@@ -44,6 +49,7 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True):
     bin: str | None = None
     previous_failures: tuple[str, ...] = ()
     shifts: Mapping[str, float] = NO_SHIFTS
+    shifted_by: str = OF_MODEL
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +85,8 @@ class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         propensity: probability that this policy puts this gateway first, given what it knew.
         payments: effective number of payments the estimate rests on (old ones count less).
         own: those of them that were like this payment.
-        shift: what the reliability model added to the estimate, log odds.
+        shift: what else is known of the payment added to the estimate, log odds.
+        shifted_by: what that comes from, in words.
         value: what the payment is worth at this gateway, minor units; None: only success counts.
         failed_before: whether it failed for this order already.
         unwell: why it is avoided; None: it is not.
@@ -93,6 +100,7 @@ class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     payments: float
     own: float = 0.0
     shift: float = 0.0
+    shifted_by: str = ""
     value: float | None = None
     failed_before: bool = False
     unwell: str | None = None
@@ -109,9 +117,7 @@ class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         text = f"{self.expected_success:.1%} expected ({interval}), {basis}"
         if abs(self.shift) > SHIFT_WORTH_SAYING:
             without = 1.0 / (1.0 + math.exp(self.shift) * (1.0 / self.expected_success - 1.0))
-            text += (
-                f"; its country, amount and card range make {100 * (self.expected_success - without):+.1f} points of it"
-            )
+            text += f"; {self.shifted_by} make {100 * (self.expected_success - without):+.1f} points of it"
         if self.value is not None:
             text += f"; worth {self.value:.0f} minor units"
         if self.failed_before:

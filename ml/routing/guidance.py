@@ -114,7 +114,10 @@ class Guidance:
             places = {name: place for place, name in enumerate(rule.order)}
             rest.sort(key=lambda each: (bool(each.unwell), each.failed_before, places.get(each.gateway, len(places))))
         why = "it is first in the order" if rule.order else "the split gives it this payment"
-        return msgspec.structs.replace(ranked, candidates=(first, *rest), exploring=False, why_first=why)
+        is_canary = first.unwell is not None and any(each.unwell is None for each in rest)
+        return msgspec.structs.replace(
+            ranked, candidates=(first, *rest), exploring=is_canary, why_first="" if is_canary else why
+        )
 
     def _paced(self, ranked: Ranking, candidates: tuple[str, ...], now: float) -> Ranking:
         """Let traffic move only so fast."""

@@ -21,7 +21,7 @@ from ml.routing.worth import NO_FEES, Fees, Worth, worth_at
 
 NOTHING_ELIGIBLE: Final = Ranking(candidates=())
 
-REVISION: Final = 6
+REVISION: Final = 7
 """Raised whenever a policy would decide otherwise on the same evidence with the same settings."""
 
 TRIAL_PAYMENTS: Final = 30.0
@@ -141,6 +141,9 @@ class Policy(Protocol):
     def forget(self, gateway: str, method: str | None, issuer: str | None, *, since: float) -> None:
         """Forget a segment whose anomaly is over, so that it is tried again."""
 
+    def expected(self, context: RoutingContext, gateway: str, now: float) -> float:
+        """Success expected of a payment at one gateway, 0 to 1."""
+
     def evidence(self, now: float) -> Iterator[Outcome]:
         """What is known, for a policy that starts later."""
 
@@ -190,6 +193,11 @@ class _Learner:
     def forget(self, gateway: str, method: str | None, issuer: str | None, *, since: float) -> None:
         """Forget a segment; see Policy."""
         self._estimates.forget(gateway, method, issuer, since=since)
+
+    def expected(self, context: RoutingContext, gateway: str, now: float) -> float:
+        """Success expected of a payment at one gateway; see Policy."""
+        (belief,) = self._estimates.beliefs(context.method, context.issuer, (gateway,), now, context.network)
+        return belief.mean
 
     def evidence(self, now: float) -> Iterator[Outcome]:
         """What is known, one outcome per cell."""
@@ -280,7 +288,7 @@ class AdaptivePolicy(_Learner):
             return self._first_shares(inside_beliefs, of_these, inside_trials)
 
         shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
-        return Standing(candidates, beliefs, shares, unwell, worth, trials=trials)
+        return Standing(candidates, beliefs, shares, unwell, worth, trials=trials, shifted_by=context.shifted_by)
 
     def _first_shares(self, beliefs: list[Belief], worth: list[Worth] | None, trials: list[float]) -> list[float]:
         settings = self._settings

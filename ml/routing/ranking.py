@@ -98,17 +98,18 @@ def with_owed(ranked: Ranking, owed: Mapping[str, float], generator: np.random.G
     return msgspec.structs.replace(ranked, candidates=tuple(candidates), exploring=exploring, why_first=why)
 
 
-def with_fallbacks(ranked: Ranking, fallbacks: Fallbacks) -> Ranking:
+def with_fallbacks(ranked: Ranking, fallbacks: Fallbacks, now: float) -> Ranking:
     """Put those behind the first in the order to try them if the first one fails, which says something of them."""
     if len(ranked.candidates) < 3:
         return ranked
     first, *rest = ranked.candidates
 
     def place(candidate: RankedCandidate) -> tuple[bool, bool, float]:
-        factor = fallbacks.expected(first.gateway, candidate.gateway, candidate.expected_success)
-        merit = factor
+        expected = fallbacks.expected(first.gateway, candidate.gateway, candidate.expected_success, now)
+        merit = expected
         if candidate.value is not None:  # what is worth nothing is worth no more for a better chance
-            merit = candidate.value * min(1.0, factor / max(candidate.expected_success, 1e-6))
+            part = min(1.0, expected / max(candidate.expected_success, 1e-6))
+            merit = candidate.value * part if candidate.value > 0 else candidate.value / max(part, 1e-6)
         return bool(candidate.unwell), candidate.failed_before, -merit
 
     return msgspec.structs.replace(ranked, candidates=(first, *sorted(rest, key=place)))

@@ -137,19 +137,16 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             may: who may take it so far.
         """
         excluded, floors = list(may.excluded), dict[str, float]()
-        left, decider = may.candidates, None
-        for rule in self.rules:
-            if not rule.enabled or not rule.when.holds(payment):
-                continue
+        left, holding = may.candidates, [rule for rule in self.rules if rule.enabled and rule.when.holds(payment)]
+        for rule in holding:
             out = [name for name in left if name in rule.never or (rule.only and name not in rule.only)]
             excluded += [(name, f"is not for such payments by rule {rule.name!r}") for name in out]
             left = tuple(name for name in left if name not in out)
             for name, share in rule.at_least.items():
                 floors[name] = max(floors.get(name, 0.0), share)
-            if decider is None and any_of(name in left for name in (*rule.order, *rule.split)):
-                decider = rule  # where none of its gateways may take the payment, it has nothing to say
-        if decider is not None and not any_of(name in left for name in (*decider.order, *decider.split)):
-            decider = None  # a rule below it took them out
+        # Where none of its gateways may take the payment, whichever rule took them out, one has nothing to say.
+        decides = (rule for rule in holding if any_of(name in left for name in (*rule.order, *rule.split)))
+        decider = next(decides, None)
         return Ruled(Eligibility(candidates=left, excluded=tuple(excluded)), decider, floors)
 
 

@@ -33,6 +33,7 @@ class Standing:
         worth: what the payment is worth at each; None: success alone counts.
         places: the order somebody asked for, lower is better; then neither success nor worth decide.
         trials: part of each one's share that it has because it may have changed since it was looked at.
+        shifted_by: what the shifts of the beliefs come from, in words.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Standing:
         worth: Sequence[Worth] | None = None,
         places: Sequence[float] | None = None,
         trials: Sequence[float] | None = None,
+        shifted_by: str = "",
     ) -> None:
         self._trials = trials
         self._first = shares.first
@@ -68,6 +70,7 @@ class Standing:
                 payments=belief.own + belief.borrowed,
                 own=belief.own,
                 shift=belief.shift,
+                shifted_by=shifted_by,
                 value=None if worth is None else value,
                 failed_before=bool(tier & 1),
                 unwell=unwell.get(gateway),

@@ -18,6 +18,8 @@ from messaging.contracts import (
     AnomalyOpened,
     AnomalyUpdated,
     AttemptsRecorded,
+    GatewayPause,
+    GatewayResumed,
     Message,
     PreviousFailure,
     RecordedAttempt,
@@ -28,6 +30,7 @@ from messaging.contracts import (
     RoutingReleased,
     Segment,
 )
+from messaging.errors import MessageMalformed
 from ml.experiments.design import Arm, Experiment
 from ml.routing.eligibility import GatewayTerms
 from ml.routing.policies import PolicySettings
@@ -607,7 +610,7 @@ def test_a_router_that_starts_knows_which_gateways_fail_together() -> None:
     tell(heard, batch(tries, "after_1"))
     for _ in range(2):
         started.warm_start([], [], None, NOW, newest=tries)
-    shifts = [worker._seconds.fallbacks.shift("alpha", "bravo") for worker in (heard, started)]
+    shifts = [worker._later.fallbacks.shift("alpha", "bravo", NOW.timestamp()) for worker in (heard, started)]
     assert shifts[0] < -1
     assert shifts[1] == pytest.approx(shifts[0])
 
@@ -617,10 +620,69 @@ def test_a_correction_takes_a_second_try_back() -> None:
     worker = knowing(advisor())
     tries = second_tries("alpha", "bravo", 0, 60, 10_000)
     tell(worker, batch(tries, "after_1"))
-    lost = worker._seconds.fallbacks.shift("alpha", "bravo")
+    lost = worker._later.fallbacks.shift("alpha", "bravo", NOW.timestamp())
     again = [msgspec.structs.replace(one, status="succeeded", status_previous="failed")
              for one in tries if one.attempt_number == 2]  # fmt: skip
     tell(worker, batch(again, "after_2"))
-    pair = worker._seconds.fallbacks._pairs["alpha", "bravo"]
+    pair = worker._later.fallbacks._pairs["alpha", "bravo"]
     assert (round(pair.payments), round(pair.succeeded)) == (60, 60)
     assert lost == 0.0  # after any failure bravo did no better, so nothing is known of alpha in particular
+
+
+def test_an_id_that_was_another_orders_is_refused() -> None:
+    """The old decision may name gateways that do not take the new payment; so the checkout is told what to mend."""
+    worker = advisor()
+    worker.advise(request(1), NOW)
+    with pytest.raises(MessageMalformed, match=r"\$\.request_id"):
+        worker.advise(request(1, order_id="ord_other", method="upi"), NOW)
+
+
+def test_a_report_from_a_clock_ahead_does_not_end_an_override() -> None:
+    """Whoever is asked about another moment, what holds now is not changed by it."""
+    worker = knowing(advisor())
+    tell(worker, override("alpha", minutes=10))
+    ahead = attempts("failed", "bravo", 1, attempted_at=NOW + timedelta(minutes=10), decision_id="dec_1")
+    tell(worker, batch(ahead, "batch_ahead"))
+    assert worker.override_held(NOW) == "ovr_1"
+    assert worker.advise(request(1), NOW).ranking[0].gateway == "alpha"
+
+
+def test_what_was_routed_before_an_override_teaches_its_arm_alone() -> None:
+    """Its outcome comes when the override holds already; the experiment must not be blurred by that."""
+    worker = knowing(advisor())
+    tell(worker, PUBLISHED)
+    number = order_in("treatment", worker)
+    tell(worker, override("alpha"))
+    before = attempts("failed", "bravo", 1, attempted_at=NOW - timedelta(minutes=5), decision_id="dec_1",
+                      order_id=f"ord_{number}")  # fmt: skip
+    assert worker._arm_taught(before[0]) is not None
+    assert worker._arm_taught(msgspec.structs.replace(before[0], attempted_at=NOW)) is None
+
+
+def test_pauses_that_nobody_told_of_are_heeded_and_newer_word_stands() -> None:
+    """The store is asked now and then; what was heard while it was asked is newer than its answer."""
+    worker = knowing(advisor())
+    pause = GatewayPause(pause_id="pau_1", gateway="bravo", kind="pause", starts_at=NOW, ends_at=None, who="olga",
+                         reason="incident 7")  # fmt: skip
+    worker.heed_pauses([pause], worker.pauses_heard)
+    assert set(first_choices(worker)) == {"alpha"}
+    before = worker.pauses_heard
+    tell(worker, GatewayResumed(pause_id="pau_1", gateway="bravo", resumed_at=NOW, who="olga", reason=""))
+    worker.heed_pauses([pause], before)
+    assert worker.advise(request(9_999), NOW).ranking[0].gateway == "bravo"
+    worker.heed_pauses([], worker.pauses_heard)
+    assert worker.advise(request(9_998), NOW).ranking[0].gateway == "bravo"
+
+
+def test_a_retry_is_expected_to_succeed_as_retries_do() -> None:
+    """Second attempts succeed in half of the cases here, wherever; the answer says so, and why."""
+    worker = knowing(advisor())
+    tell(worker, batch(second_tries("charlie", "bravo", 300, 300, 10_000), "after_1"))
+    told = PreviousFailure(gateway="charlie")
+    retry = worker.advise(request(1, previous_failures=[told], attempt_number=2), NOW)
+    first = worker.advise(request(2), NOW)
+    by_name = [{each.gateway: each for each in advised.ranking} for advised in (first, retry)]
+    assert by_name[0]["bravo"].expected_success > 0.9
+    assert by_name[1]["bravo"].expected_success == pytest.approx(0.5, abs=0.05)
+    assert "its earlier failures make -" in by_name[1]["bravo"].reason
+    assert "country" not in by_name[1]["bravo"].reason

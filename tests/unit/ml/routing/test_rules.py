@@ -252,6 +252,9 @@ def test_an_ordered_gateway_that_is_unwell_stands_behind() -> None:
     assert firsts["alpha"] > 280
     assert firsts["bravo"] == 300 - firsts["alpha"]
     assert sick[0].candidates[0].propensity == pytest.approx(0.98)
+    for canary in (each for each in sick if each.candidates[0].gateway == "bravo"):
+        assert canary.exploring
+        assert canary.best == "bravo" or "to see whether it has recovered" in canary.reason
 
 
 def test_a_floor_moves_nobody_who_does_not_have_to() -> None:
@@ -285,6 +288,12 @@ def test_a_rule_whose_gateways_are_out_decides_nothing() -> None:
                            Rule(name="n", never=["alpha"])])  # fmt: skip
     assert rules.on(CARD, MAY).decider is None
     assert rules.on(CARD, Eligibility(candidates=("bravo", "delta"), excluded=())).decider is not None
+    below = RuleSet(rules=[*rules.rules, Rule(name="q", order=["bravo"])])
+    first = RuleSet(rules=[below.rules[2], *below.rules[:2], below.rules[3]])
+    for each in (below, first):  # the next one has its turn, whether what limits stands above or below
+        decider = each.on(CARD, MAY).decider
+        assert decider is not None
+        assert decider.name == "q"
 
 
 def test_what_is_owed_is_not_told_as_learning() -> None:

@@ -1,0 +1,140 @@
+"""The loop around the router advisor, without a broker: what it answers, lets go, and does not wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+import actors.responder
+from actors.pulse import Pulse
+from actors.responder import Responder
+from config.settings import load_settings
+from messaging.codec import encode
+from messaging.consumer import Consumer, Delivery
+from messaging.envelope import Envelope
+from storage.errors import StoreUnavailable
+from tests.unit.actors.test_router_advisor import advisor, request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.enable_socket  # an event loop wakes itself through a socket pair
+
+
+class Wire:
+    """Stands for a channel: what was sent, and up to where was acknowledged."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.settled = 0
+
+    def send(self, body: bytes, envelope: Envelope, **_: Any) -> None:
+        """Keep the type of a message."""
+        self.sent.append(envelope.type)
+
+    def acknowledge(self, tag: int, *, multiple: bool = False) -> None:
+        """Keep the newest tag."""
+        assert multiple
+        self.settled = tag
+
+
+async def nothing() -> None:
+    """Has nothing to bring up to date."""
+
+
+def responder() -> Responder:
+    """A responder with an advisor of its own, and no store."""
+    settings, pulse = load_settings().runner, Pulse("router_advisor", None)  # type: ignore[arg-type]
+    return Responder(advisor(), nothing, nothing, None, settings, pulse)  # type: ignore[arg-type]
+
+
+def delivered(number: int, *, waited_s: float = 0.0, made_s: float = 0.0, **changes: object) -> Delivery:
+    """A request that has waited here so long, and was made so long ago by the checkout's clock."""
+    made = datetime.now(UTC) - timedelta(seconds=made_s)
+    asked = request(number, **{"requested_at": made, "deadline_ms": 200} | changes)
+    envelope = Envelope(type="route.requested", message_id=asked.request_id, correlation_id=asked.request_id,
+                        reply_to="answers", persistent=False)  # fmt: skip
+    return Delivery(number, False, envelope, encode(asked), arrived=time.monotonic() - waited_s)
+
+
+@asynccontextmanager
+async def answering(worker: Responder, deliveries: list[Delivery]) -> AsyncIterator[Wire]:
+    """A responder at work on these."""
+    wire, asked = Wire(), Consumer("router_advisor")
+    for delivery in deliveries:
+        asked.put(delivery)
+    task = asyncio.create_task(worker._answer(asked, wire))  # type: ignore[arg-type]
+    try:
+        await asyncio.sleep(0.2)
+        yield wire
+    finally:
+        task.cancel()
+
+
+async def test_what_waited_past_its_deadline_is_let_go_and_the_rest_is_answered() -> None:
+    """Nobody waits for it any more; it is acknowledged, and no decision of it is stored."""
+    worker = responder()
+    late = [delivered(number, waited_s=0.5) for number in range(1, 101)]
+    async with answering(worker, [*late, delivered(101)]) as wire:
+        assert wire.sent == ["route.advised"]
+        assert wire.settled == 100
+        assert [each.tag for each in worker._unstored] == [101]
+
+
+async def test_a_checkout_whose_clock_is_behind_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a request waited is told by this process's own clock."""
+
+    async def none(*_: object) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(actors.responder, "find_decisions", none)
+    async with answering(responder(), [delivered(1, made_s=3_600.0)]) as wire:
+        assert wire.sent == ["route.advised"]
+
+
+async def test_a_store_that_is_away_is_not_asked_again_for_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look-up that fails is enough for a while; each costs fifty milliseconds in which nobody is answered."""
+    asked = 0
+
+    async def away(*_: object) -> list[Any]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(30)
+        return []
+
+    monkeypatch.setattr(actors.responder, "find_decisions", away)
+    requests = [delivered(number, made_s=0.12) for number in range(1, 501)]
+    async with answering(responder(), requests) as wire:
+        assert len(wire.sent) == 500
+    assert asked == 1
+
+
+async def test_a_store_that_stands_still_is_given_up_and_the_decisions_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen machine neither answers nor refuses; the decisions stay to be stored later."""
+
+    async def frozen(*_: object) -> int:
+        await asyncio.sleep(30)
+        return 0
+
+    monkeypatch.setattr(actors.responder, "write_decisions", frozen)
+    monkeypatch.setattr(actors.responder, "STORE_S_MAX", 0.05)
+    worker = responder()
+    async with answering(worker, [delivered(1)]):
+        with pytest.raises(StoreUnavailable, match="did not answer"):
+            await worker._store_batch(10)
+        assert len(worker._unstored) == 1
+
+
+async def test_an_id_of_another_order_is_refused_and_done() -> None:
+    """The checkout is told, and the request is not delivered again."""
+    again = msgspec.structs.replace(delivered(1, order_id="ord_other"), tag=2)
+    worker = responder()
+    async with answering(worker, [delivered(1), again]) as wire:
+        assert wire.sent == ["route.advised", "route.refused"]
+        assert "request_id" in worker._refused[0].reason
