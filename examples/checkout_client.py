@@ -7,19 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import uuid
 from datetime import UTC, datetime
 
-from messaging.client import RoutingClient
+from messaging.client import Route, RoutingClient
 from messaging.contracts import AttemptReported, RouteRequested
+from messaging.errors import MessageMalformed
+
+FALLBACK = ["alpha", "bravo"]  # only for when nobody answers in time
+
+
+async def ask(client: RoutingClient, request: RouteRequested) -> Route:
+    """The route of a payment, also when the router cannot read the request."""
+    try:
+        return await client.route(request, timeout_ms=200)
+    except MessageMalformed as error:  # a mistake in the request, which says nothing about gateways: mend it
+        print("request refused:", error, file=sys.stderr)
+        return Route(gateways=FALLBACK, decision=None, elapsed_ms=0)
 
 
 async def main() -> None:
-    client = await RoutingClient.connect(os.environ["IPA_AMQP_URL"], fallback=["alpha", "bravo"])
+    client = await RoutingClient.connect(os.environ["IPA_AMQP_URL"], fallback=FALLBACK)
     order_id = f"ord_{uuid.uuid4().hex}"
     began = datetime.now(UTC)
 
-    route = await client.route(
+    route = await ask(
+        client,
         RouteRequested(
             request_id=f"req_{uuid.uuid4().hex}",
             order_id=order_id,
@@ -30,8 +44,11 @@ async def main() -> None:
             country="IN",
             requested_at=began,
         ),
-        timeout_ms=200,
     )
+    if route.refused and route.decision:  # no gateway may take this payment, also none of the fallback
+        print("refused:", route.decision.reason)
+        await client.close()
+        return
     print("gateway", route.gateways[0], "answered" if route.answered else "fallback", f"{route.elapsed_ms:.1f} ms")
 
     # ... take the payment at route.gateways[0] here ...
