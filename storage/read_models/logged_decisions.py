@@ -177,4 +177,5 @@ def _logged(joined: Joined, left_out: Counter[str]) -> LoggedDecision | None:
         gateway=ranking[0]["gateway"],
         succeeded=succeeded,
         known_at=None if succeeded is None else max(at, there["occurred_at"].timestamp()),
+        unit=request.get("customer_id") or request["order_id"],
     )

@@ -1,7 +1,8 @@
 """Estimates of a policy's success from decisions of another policy: arrays in, estimates with intervals out.
 
 Every decision carries the probability (propensity) with which its gateway was put first. A candidate policy that would
-have put it first with another probability is judged by weighting the decision with the ratio of the two.
+have put it first with another probability is judged by weighting the decision with the ratio of the two. The payments
+of one customer are alike, and a rule may send them all to one gateway; so an interval rests on sums over customers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from scipy.stats import norm
 
 from ml.experiments.intervals import CONFIDENCE_ALPHA, Interval
+from ml.routing.units import UNITS_MIN, deviation_of_sum, sums_of_units
 
 ESS_MIN: Final = 1_000.0
 """Below so many effective decisions there is no answer: at 95 % success the interval would be 3 points wide."""
@@ -32,6 +34,7 @@ class Weighted(msgspec.Struct, frozen=True):
         predicted_used: what a model that knew only earlier outcomes said of the gateway that was used, 0 to 1.
         predicted_candidate: what it said of the candidate's choice, on average over the candidate's probabilities.
         unsupported: the candidate's probability of gateways whose propensity was 0.
+        unit: number of the customer, or of what else varies together, >= 0.
     """
 
     weights: np.ndarray
@@ -39,6 +42,7 @@ class Weighted(msgspec.Struct, frozen=True):
     predicted_used: np.ndarray
     predicted_candidate: np.ndarray
     unsupported: np.ndarray
+    unit: np.ndarray
 
     def of(self, chosen: np.ndarray) -> Weighted:
         """Some of the decisions."""
@@ -59,7 +63,7 @@ class Estimates(msgspec.Struct, frozen=True, kw_only=True, tag="estimated"):
 
     Attributes:
         decisions: with a known outcome.
-        effective: effective sample size, (sum of weights)² / sum of squared weights.
+        effective: effective sample size, see ``effective_payments``.
         unsupported: share of the candidate's choices that the logged policy could not have made.
         snips: self-normalised inverse propensity score; the figure to go by.
         ips: inverse propensity score.
@@ -88,12 +92,43 @@ def effective_size(weights: np.ndarray) -> float:
     return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
+def effective_payments(weights: np.ndarray, values: np.ndarray, unit: np.ndarray) -> float:
+    """How many payments of the candidate's own, each of another customer, say as much as these.
+
+    (Sum of weights)² / sum of squared weights, less what is lost because the payments of a customer are alike: divided
+    by the variance of the estimate with customers taken as they are, over that with every payment taken for itself (the
+    design effect), where that is above 1. Where all went alike and nothing varies, a customer counts as one.
+
+    Args:
+        weights: candidate's probability of what was done, divided by its propensity.
+        values: what became of each: success, or money.
+        unit: number of the customer, >= 0.
+    Source: Kish (1965), Survey Sampling, 8.2.
+
+    >>> went = np.array([1.0, 0.0, 1.0, 0.0])
+    >>> effective_payments(np.ones(4), went, np.array([0, 1, 2, 3]))
+    4.0
+    >>> round(effective_payments(np.ones(4), went, np.array([0, 1, 0, 1])), 6)
+    1.333333
+    """
+    effective, sums = effective_size(weights), sums_of_units(weights, unit)
+    if len(sums) == len(weights) or effective == 0:
+        return effective
+    _, pull = self_normalised(weights, values)
+    alone = float(np.square(pull).sum()) * len(pull) / (len(pull) - 1)
+    together = deviation_of_sum(pull, unit) ** 2
+    if alone == 0:
+        return effective_size(sums)
+    return effective * min(1.0, alone / together) if together > 0 else effective
+
+
 def estimate(data: Weighted, *, alpha: float = CONFIDENCE_ALPHA) -> Estimates | Refused:
     """Estimate the candidate's success, or say why that cannot be done.
 
     The interval of ``snips`` is Wilson's, at the number of payments that would give its variance (linearised, as of a
     ratio): near 100 % success, where payment rates lie, an interval of estimate ± deviations misses too often on one
-    side. ``gain`` and the other two have a normal interval. All intervals also hold what the unsupported part may hide.
+    side. ``gain`` and the other two have a normal interval. All intervals also hold what the unsupported part may hide,
+    and rest on sums over the payments of each customer, which are alike.
 
     Args:
         data: the decisions.
@@ -101,37 +136,40 @@ def estimate(data: Weighted, *, alpha: float = CONFIDENCE_ALPHA) -> Estimates | 
     Source: Swaminathan and Joachims (2015), NeurIPS 28 (SNIPS); Dudík et al. (2011), ICML (doubly robust); Wilson
         (1927). Coverage against a known truth is measured in benchmarks/policy_evaluation.py.
     """
-    refused = why_not(data.weights, data.unsupported)
+    refused = why_not(data.weights, data.rewards, data.unsupported, data.unit)
     if refused is not None:
         return refused
-    count, effective = len(data.weights), effective_size(data.weights)
+    weights, rewards, unit = data.weights, data.rewards, data.unit
+    count, effective = len(weights), effective_payments(weights, rewards, unit)
     unsupported = float(data.unsupported.mean())
-    weights, rewards = data.weights, data.rewards
     quantile = float(norm.ppf(1 - alpha / 2))
     value, pull = self_normalised(weights, rewards)
     observed = float(rewards.mean())
     corrected = data.predicted_candidate + weights * (rewards - data.predicted_used)
-    gain = normal_interval(pull - (rewards - observed), quantile, centre=value - observed)
+    gain = normal_interval(pull - (rewards - observed), unit, quantile, centre=value - observed)
     return Estimates(
         decisions=count,
         effective=effective,
         unsupported=unsupported,
-        snips=_hiding(_wilson(value, _variance(pull), effective, quantile), unsupported),
-        ips=_hiding(_clipped(normal_interval(weights * rewards, quantile)), unsupported),
-        doubly_robust=_hiding(_clipped(normal_interval(corrected, quantile)), unsupported),
-        observed=_wilson(observed, _variance(rewards), float(count), quantile),
+        snips=_hiding(_wilson(value, variance_of_mean(pull, unit), effective, quantile), unsupported),
+        ips=_hiding(_clipped(normal_interval(weights * rewards, unit, quantile)), unsupported),
+        doubly_robust=_hiding(_clipped(normal_interval(corrected, unit, quantile)), unsupported),
+        observed=_wilson(observed, variance_of_mean(rewards, unit), float(len(np.unique(unit))), quantile),
         gain=Interval(gain.estimate, gain.low - unsupported, gain.high + unsupported),
     )
 
 
-def why_not(weights: np.ndarray, unsupported: np.ndarray) -> Refused | None:
+def why_not(weights: np.ndarray, values: np.ndarray, unsupported: np.ndarray, unit: np.ndarray) -> Refused | None:
     """Say why these decisions allow no answer; None: they do.
 
     Args:
         weights: candidate's probability of what was done, divided by its propensity.
+        values: what became of each decision: success, or money.
         unsupported: the candidate's probability of what could not have been done.
+        unit: number of the customer, >= 0.
     """
-    count, effective = len(weights), effective_size(weights)
+    count, effective = len(weights), effective_payments(weights, values, unit)
+    customers = effective_size(sums_of_units(weights, unit))
     share = float(unsupported.mean()) if count else 0.0
     why = ""
     if share > UNSUPPORTED_MAX:
@@ -144,25 +182,31 @@ def why_not(weights: np.ndarray, unsupported: np.ndarray) -> Refused | None:
             f"the {count:,} decisions say as much about this candidate as {effective:,.0f} of its own would, "
             f"at least {ESS_MIN:,.0f} are needed; look further back, or explore more"
         )
+    elif customers < UNITS_MIN:
+        why = (
+            f"the payments say as much about this candidate as those of {customers:,.0f} customers of like weight, "
+            f"at least {UNITS_MIN} are needed: a customer's are alike; look further back"
+        )
     return Refused(why=why, decisions=count, effective=effective, unsupported=share) if why else None
 
 
 def self_normalised(weights: np.ndarray, rewards: np.ndarray) -> tuple[float, np.ndarray]:
     """The self-normalised mean, and how much each decision pulls at it (the ratio, linearised)."""
     total = float(weights.sum())
-    value = float(weights @ rewards) / total
+    usual = float(rewards[weights.argmax()])  # so that where all went alike, nothing pulls, by not even a rounding
+    value = usual + float(weights @ (rewards - usual)) / total
     return value, weights * (rewards - value) * (len(weights) / total)
 
 
-def _variance(parts: np.ndarray) -> float:
-    """Of the mean of these."""
-    return float(np.var(parts, ddof=1)) / len(parts)
+def variance_of_mean(parts: np.ndarray, unit: np.ndarray) -> float:
+    """Of the mean of these, which vary together within a unit."""
+    return (deviation_of_sum(parts - parts.mean(), unit) / len(parts)) ** 2
 
 
-def normal_interval(parts: np.ndarray, quantile: float, *, centre: float | None = None) -> Interval:
-    """Of the mean of these, around it or around ``centre``."""
+def normal_interval(parts: np.ndarray, unit: np.ndarray, quantile: float, *, centre: float | None = None) -> Interval:
+    """Of the mean of these, which vary together within a unit, around it or around ``centre``."""
     centre = float(parts.mean()) if centre is None else centre
-    reach = quantile * math.sqrt(_variance(parts))
+    reach = quantile * math.sqrt(variance_of_mean(parts, unit))
     return Interval(centre, centre - reach, centre + reach)
 
 

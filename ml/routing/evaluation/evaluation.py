@@ -12,9 +12,10 @@ import numpy as np
 
 from ml.experiments.intervals import Interval
 from ml.routing.evaluation.estimators import Estimates, Refused, Weighted, estimate
-from ml.routing.evaluation.logged import LoggedDecision
+from ml.routing.evaluation.logged import LoggedDecision, unit_of
 from ml.routing.evaluation.money import CurrencyValue, Pricing, Valued
 from ml.routing.evaluation.success_model import SuccessModel
+from ml.routing.units import units
 
 SEGMENTS: Final = ("method", "issuer", "network", "country")
 SEGMENT_VALUES_MAX: Final = 12
@@ -114,6 +115,7 @@ class _Log:
     def __init__(self, pricing: Pricing | None) -> None:
         self._valued = None if pricing is None else Valued(pricing)
         self._rows: list[tuple[float, float, float, float, float]] = []
+        self._units: list[str] = []
         self._parts: dict[str, list[str]] = {kind: [] for kind in SEGMENTS}
         self._candidate: Counter[str] = Counter()
         self._logged: Counter[str] = Counter()
@@ -132,6 +134,7 @@ class _Log:
                 unsupported,
             )
         )
+        self._units.append(unit_of(decision, len(self._units)))
         if self._valued is not None:
             self._valued.add(decision, weight, unsupported)
         for kind, values in self._parts.items():
@@ -142,7 +145,8 @@ class _Log:
     def evaluation(self, taught: int, refused: int) -> Evaluation:
         rows = np.array(self._rows).reshape(-1, 5)
         known = ~np.isnan(rows[:, 1])
-        data = Weighted(*rows[known].T)
+        weights, rewards, used, wanted, unsupported = rows[known].T
+        data = Weighted(weights, rewards, used, wanted, unsupported, units(self._units)[known])
         result = estimate(data)
         return Evaluation(
             result=result,

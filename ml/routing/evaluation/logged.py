@@ -18,6 +18,8 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
         gateway: the one that was.
         succeeded: how the attempt there ended; None: that is not known.
         known_at: since when that is known, seconds since the epoch; None: it is not.
+        unit: decisions of one unit vary together: of one customer, or of one order where no customer is known; None:
+            the decision varies alone.
     """
 
     at: float
@@ -27,8 +29,14 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str
     succeeded: bool | None = None
     known_at: float | None = None
+    unit: str | None = None
 
     @property
     def propensity(self) -> float:
         """Of the gateway that was put first."""
         return self.propensities[self.eligible.index(self.gateway)]
+
+
+def unit_of(decision: LoggedDecision, number: int) -> str:
+    """Name what a decision varies together with; without a unit that is itself alone, by its number."""
+    return f"decision {number}" if decision.unit is None else f"unit {decision.unit}"

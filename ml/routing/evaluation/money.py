@@ -11,8 +11,16 @@ import numpy as np
 from scipy.stats import norm
 
 from ml.experiments.intervals import CONFIDENCE_ALPHA, Interval
-from ml.routing.evaluation.estimators import Refused, effective_size, normal_interval, self_normalised, why_not
-from ml.routing.evaluation.logged import LoggedDecision
+from ml.routing.evaluation.estimators import (
+    Refused,
+    effective_payments,
+    effective_size,
+    normal_interval,
+    self_normalised,
+    why_not,
+)
+from ml.routing.evaluation.logged import LoggedDecision, unit_of
+from ml.routing.units import sums_of_units, units
 from ml.routing.worth import FREE, Fees, Worth, worth_of
 
 CURRENCIES_MAX: Final = 5
@@ -73,6 +81,7 @@ class Valued:
     def __init__(self, pricing: Pricing) -> None:
         self._pricing = pricing
         self._rows: list[tuple[float, float, float, float, float, float]] = []
+        self._units: list[str] = []
         self._currencies: list[str] = []
 
     def add(self, decision: LoggedDecision, weight: float, unsupported: float) -> None:
@@ -90,15 +99,19 @@ class Valued:
         most, least = max(each.won for each in every), min(each.lost for each in every)
         value, amount = used.at(float(decision.succeeded)), float(decision.context.amount_minor)
         self._rows.append((weight, value, unsupported, most, least, amount))
+        self._units.append(unit_of(decision, len(self._units)))
         self._currencies.append(decision.context.currency or "")
 
     def by_currency(self) -> list[CurrencyValue]:
         """What payments of the most frequent currencies were worth, and would have been."""
         rows, names = np.array(self._rows).reshape(-1, 6), np.array(self._currencies, dtype=str)
-        return [
-            CurrencyValue(currency=name, result=_estimate(_Payments(*rows[names == name].T)))
-            for name, _ in Counter(self._currencies).most_common(CURRENCIES_MAX)
-        ]
+        unit = units(self._units)
+        found = []
+        for name, _ in Counter(self._currencies).most_common(CURRENCIES_MAX):
+            weights, values, unsupported, most, least, amounts = rows[names == name].T
+            paid = _Payments(weights, values, unsupported, most, least, amounts, unit[names == name])
+            found.append(CurrencyValue(currency=name, result=_estimate(paid)))
+        return found
 
     @property
     def left_out(self) -> int:
@@ -116,6 +129,7 @@ class _Payments(NamedTuple):
         most: what the payment would have been worth at best.
         least: and at worst.
         amounts: what was to be paid.
+        unit: number of the customer, or of what else varies together.
     """
 
     weights: np.ndarray
@@ -124,6 +138,7 @@ class _Payments(NamedTuple):
     most: np.ndarray
     least: np.ndarray
     amounts: np.ndarray
+    unit: np.ndarray
 
     def hidden(self, value: float) -> float:
         """How far a self-normalised mean may be off, because part of what the candidate chose could not be done.
@@ -135,19 +150,19 @@ class _Payments(NamedTuple):
 
 
 def _estimate(paid: _Payments) -> ValueEstimates | Refused:
-    weights, values = paid.weights, paid.values
-    refused = why_not(weights, paid.unsupported) or _too_uneven(paid)
+    weights, values, unit = paid.weights, paid.values, paid.unit
+    refused = why_not(weights, values, paid.unsupported, unit) or _too_uneven(paid)
     if refused is not None:
         return refused
     quantile = float(norm.ppf(1 - CONFIDENCE_ALPHA / 2))
     value, pull = self_normalised(weights, values)
     observed, reach = float(values.mean()), paid.hidden(value)
-    gain = normal_interval(pull - (values - observed), quantile, centre=value - observed)
+    gain = normal_interval(pull - (values - observed), unit, quantile, centre=value - observed)
     return ValueEstimates(
         decisions=len(values),
-        effective=effective_size(weights),
-        candidate=_wider(normal_interval(pull, quantile, centre=value), reach),
-        observed=normal_interval(values, quantile),
+        effective=effective_payments(weights, values, unit),
+        candidate=_wider(normal_interval(pull, unit, quantile, centre=value), reach),
+        observed=normal_interval(values, unit, quantile),
         gain=_wider(gain, reach),
     )
 
@@ -156,12 +171,12 @@ def _too_uneven(paid: _Payments) -> Refused | None:
     """Say that amounts differ too much for an interval to hold; None: they do not.
 
     Both what went the candidate's way counts and all there was: where by chance no large payment went that way, the
-    first would look even, and would be the farthest off.
+    first would look even, and would be the farthest off. What one customer paid is one amount: it may all end alike.
     """
-    effective = effective_size(paid.weights)
+    went = effective_size(paid.weights) / len(paid.amounts)
     even = min(
-        effective_size(paid.weights * paid.amounts),
-        effective_size(paid.amounts) * effective / len(paid.amounts),
+        effective_size(sums_of_units(paid.weights * paid.amounts, paid.unit)),
+        effective_size(sums_of_units(paid.amounts, paid.unit)) * went,
     )
     if even >= EVEN_MIN:
         return None
@@ -170,7 +185,10 @@ def _too_uneven(paid: _Payments) -> Refused | None:
         f"of one size, at least {EVEN_MIN:,.0f} are needed; look further back"
     )
     return Refused(
-        why=why, decisions=len(paid.amounts), effective=effective, unsupported=float(paid.unsupported.mean())
+        why=why,
+        decisions=len(paid.amounts),
+        effective=effective_payments(paid.weights, paid.values, paid.unit),
+        unsupported=float(paid.unsupported.mean()),
     )
 
 

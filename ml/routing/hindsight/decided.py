@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
+
+from ml.routing.units import units
 
 Decider = Literal["policy", "rule", "operator"]
 
@@ -110,15 +112,6 @@ class DecisionTable:
         return np.take_along_axis(self.expected, gateway[:, None], axis=1)[:, 0]
 
 
-def units(names: Sequence[str]) -> np.ndarray:
-    """Number equal names alike, from 0. Shape (names,), int.
-
-    >>> units(["b", "a", "b"]).tolist()
-    [1, 0, 1]
-    """
-    return np.unique(np.array(names, dtype=str), return_inverse=True)[1].reshape(-1)
-
-
 def _exploring_chance(decision: DecidedPayment) -> float:
     """One less the probability of what was thought best: what was tried, if most was expected, or the likeliest.
 
@@ -132,8 +125,3 @@ def _exploring_chance(decision: DecidedPayment) -> float:
     elif expected[decision.gateway] >= max(expected.values()):
         return 1.0 - shares[decision.gateway]
     return 1.0 - max(shares.values(), default=0.0)
-
-
-UNITS_MIN: Final = 60
-"""Customers, or orders where no customer is known, that an interval rests on at least; with fewer, its normal quantile
-is too small (tests/unit/ml/routing/test_hindsight.py)."""

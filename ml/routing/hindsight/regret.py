@@ -16,7 +16,6 @@ is measured in tests/unit/ml/routing/test_hindsight.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +28,7 @@ from ml.routing.evaluation.estimators import effective_size
 from ml.routing.hindsight.best import AS_IT_WAS, BLOCKS, Choice, best_before, best_of_all, ratio
 from ml.routing.hindsight.cells import Level
 from ml.routing.hindsight.decided import DecisionTable
+from ml.routing.units import deviation_of_sum
 
 SEED: Final = 20_011
 
@@ -74,9 +74,7 @@ class Missed:
         _, group = np.unique(self.group[chosen], return_inverse=True)
         group = group.reshape(-1)
         mean = ratio(np.bincount(group, parts), np.bincount(group, size))[group]
-        _, unit = np.unique(self.unit[chosen], return_inverse=True)
-        sums = np.bincount(unit.reshape(-1), parts - mean * size)
-        return math.sqrt(float(np.square(sums).sum()) * len(sums) / max(1, len(sums) - 1))
+        return deviation_of_sum(parts - mean * size, self.unit[chosen])
 
 
 def missed(table: DecisionTable, levels: Sequence[Level], size: np.ndarray) -> tuple[Missed, Missed]:

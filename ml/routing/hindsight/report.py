@@ -12,9 +12,10 @@ import numpy as np
 from ml.experiments.intervals import Interval
 from ml.routing.evaluation.estimators import ESS_MIN
 from ml.routing.hindsight.cells import TRIES_MIN, Level, levels_of
-from ml.routing.hindsight.decided import UNITS_MIN, DecidedPayment, DecisionTable
+from ml.routing.hindsight.decided import DecidedPayment, DecisionTable
 from ml.routing.hindsight.regret import Missed, missed
 from ml.routing.hindsight.uplift import Uplift, uplift
+from ml.routing.units import UNITS_MIN
 
 EXPLORED_MIN: Final = 100
 """Decisions that explored, before what they cost is told."""

@@ -12,7 +12,8 @@ from scipy.stats import norm
 
 from ml.experiments.intervals import CONFIDENCE_ALPHA, Interval
 from ml.routing.evaluation.estimators import effective_size
-from ml.routing.hindsight.decided import UNITS_MIN, DecidedPayment, units
+from ml.routing.hindsight.decided import DecidedPayment
+from ml.routing.units import UNITS_MIN, units
 
 SLICE_MIN: Final = 300
 """Orders with a known end that each side needs: with one in ten unpaid, its rate is then known to 3.4 points. For money

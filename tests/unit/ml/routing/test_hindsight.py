@@ -12,10 +12,11 @@ from ml.experiments.intervals import Interval
 from ml.routing.evaluation.estimators import ESS_MIN
 from ml.routing.hindsight.best import AS_IT_WAS, decided
 from ml.routing.hindsight.cells import TRIES_MIN, Level, levels_of
-from ml.routing.hindsight.decided import UNITS_MIN, DecidedPayment, DecisionTable
+from ml.routing.hindsight.decided import DecidedPayment, DecisionTable
 from ml.routing.hindsight.regret import missed
 from ml.routing.hindsight.report import EXPLORED_MIN, hindsight
 from ml.routing.hindsight.uplift import SLICE_MIN, uplift
+from ml.routing.units import UNITS_MIN
 
 GATEWAYS = ("alpha", "bravo", "charlie", "delta")
 METHODS, ISSUERS = 2, 3
