@@ -30,7 +30,7 @@ class JudgedLog(msgspec.Struct, frozen=True, kw_only=True):
         oldest: when the oldest one that was judged was made, which may be long after ``since`` where the log is not
             complete; None: none was.
         complete: False: there were more decisions than are looked at here, and these are the newest.
-        left_out: how many decisions were not judged, by the reason.
+        left_out: how many decisions of the judged time were not judged, by the reason.
         reliability_version: of the model that the candidate had, which served when the decisions began; None: it had
             none, because none is known to have served then, or because of ``reliability_problem``.
         reliability_problem: why the model that served cannot be read, in words; None: nothing is wrong.
@@ -90,12 +90,12 @@ async def judge_stored(
         limit: decisions read at most, the newest.
     Raises: CandidateRefused: there is no such policy or parameter, or a value does not fit.
     """
-    log = await read_decision_log(database, time.since - time.taught, time.until, limit=limit)
+    log = await read_decision_log(database, time.since - time.taught, time.until, counted_from=time.since, limit=limit)
     had = await _model_at(database, _begin(log, time.since))
     policy = JudgedPolicy(candidate, router=books.router, fees=books.fees, reliability=had.model)
     margin = policy.margin_share
     judge_from = time.since.timestamp()
-    oldest = next((each.at for each in log.decisions if each.at >= judge_from), None)
+    oldest = next((each.at for each in log.decisions if each.at >= judge_from and not each.by_operator), None)
     return JudgedLog(
         since=time.since,
         oldest=None if oldest is None else datetime.fromtimestamp(oldest, UTC),

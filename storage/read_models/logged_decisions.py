@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ml.routing.context import RoutingContext
+from ml.routing.context import OVERRIDE, RoutingContext
 from ml.routing.evaluation.logged import LoggedDecision
+from ml.routing.hindsight.report import NOT_ROUTED
 from storage.database import Database
 from storage.errors import translated
 
@@ -29,14 +30,36 @@ class DecisionLog(msgspec.Struct, frozen=True, kw_only=True):
     """Decisions of a time, oldest first.
 
     Attributes:
-        decisions: those on the first attempt of an order, each once.
+        decisions: those on the first attempt of an order, each once; also those of an operator's override, which teach
+            and are not judged.
         complete: False: there were more than could be read, and these are the newest.
-        left_out: how many decisions are not among them, by the reason.
+        left_out: how many decisions cannot be judged, by the reason.
     """
 
     decisions: list[LoggedDecision]
     complete: bool
     left_out: dict[str, int]
+
+
+class LeftOut:
+    """Counts decisions of which nothing is told, by the reason.
+
+    Args:
+        counted_from: earlier ones are not counted; None: all are.
+    """
+
+    def __init__(self, counted_from: datetime | None = None) -> None:
+        self._counted_from = counted_from
+        self._counts: Counter[str] = Counter()
+
+    def count(self, document: Mapping[str, Any], why: str) -> None:
+        """Count a stored decision."""
+        if self._counted_from is None or document["decided_at"] >= self._counted_from:
+            self._counts[why] += 1
+
+    def told(self) -> dict[str, int]:
+        """How many there were, by the reason."""
+        return dict(sorted(self._counts.items()))
 
 
 class Joined(NamedTuple):
@@ -57,7 +80,12 @@ class Joined(NamedTuple):
 
 
 async def read_decision_log(
-    database: Database, since: datetime, until: datetime, *, limit: int = DECISIONS_MAX
+    database: Database,
+    since: datetime,
+    until: datetime,
+    *,
+    counted_from: datetime | None = None,
+    limit: int = DECISIONS_MAX,
 ) -> DecisionLog:
     """Read decisions and join each one with the attempt that it led to.
 
@@ -65,10 +93,17 @@ async def read_decision_log(
     first. Its status counts as it stands now: late successes and reversals are in it. A decision is left out when it
     was not on a first attempt, ranked nothing, or was not followed (the checkout gave up, or used another gateway).
     One whose attempt is pending or abandoned stays, with an outcome that is not known.
+
+    Args:
+        database: the store.
+        since: of the decisions.
+        until: the same; does not count itself.
+        counted_from: what is left out is counted from this moment on, because earlier decisions only teach; None: all.
+        limit: decisions read at most, the newest.
     """
-    wanted = ("advice.ranking.gateway", "advice.ranking.propensity", "decided_at", "request")
+    wanted = ("advice.ranking.gateway", "advice.ranking.propensity", "advice.policy", "decided_at", "request")
     read: list[LoggedDecision] = []
-    left_out: Counter[str] = Counter()
+    left_out = LeftOut(counted_from)
 
     def take(joined: Joined) -> None:
         logged = _logged(joined, left_out)
@@ -77,7 +112,7 @@ async def read_decision_log(
 
     complete = await read_joined(database, since, until, wanted, take, left_out, limit=limit)
     read.reverse()
-    return DecisionLog(decisions=read, complete=complete, left_out=dict(sorted(left_out.items())))
+    return DecisionLog(decisions=read, complete=complete, left_out=left_out.told())
 
 
 async def read_joined(
@@ -86,7 +121,7 @@ async def read_joined(
     until: datetime,
     wanted: Sequence[str],
     take: Callable[[Joined], None],
-    left_out: Counter[str],
+    left_out: LeftOut,
     *,
     limit: int,
 ) -> bool:
@@ -126,7 +161,7 @@ async def read_joined(
 
 
 async def _join(
-    database: Database, batch: list[dict[str, Any]], take: Callable[[Joined], None], left_out: Counter[str]
+    database: Database, batch: list[dict[str, Any]], take: Callable[[Joined], None], left_out: LeftOut
 ) -> None:
     judged = [document for document in batch if _is_first(document, left_out)]
     orders = list({document["request"]["order_id"] for document in judged})
@@ -141,24 +176,27 @@ async def _join(
         take(Joined(document, attempts.get(document["request"]["order_id"], ())))
 
 
-def _is_first(document: Mapping[str, Any], left_out: Counter[str]) -> bool:
+def _is_first(document: Mapping[str, Any], left_out: LeftOut) -> bool:
     """Whether a decision is on a first attempt and ranked anything that it may be judged by."""
     ranking = document["advice"].get("ranking") or []
     if document["request"].get("attempt_number", 1) > 1 or document["request"].get("previous_failures"):
-        left_out["on a later attempt"] += 1
+        left_out.count(document, "on a later attempt")
         return False
     if not ranking or ranking[0]["propensity"] <= 0:
-        left_out["no gateway ranked"] += 1
+        left_out.count(document, "no gateway ranked")
         return False
     return True
 
 
-def _logged(joined: Joined, left_out: Counter[str]) -> LoggedDecision | None:
+def _logged(joined: Joined, left_out: LeftOut) -> LoggedDecision | None:
     document, there = joined.document, joined.made_there()
     ranking, request = document["advice"]["ranking"], document["request"]
     if there is None:
-        left_out[NOT_THERE if joined.led_to() else NOBODY] += 1
+        left_out.count(document, NOT_THERE if joined.led_to() else NOBODY)
         return None
+    by_operator = document["advice"]["policy"] == OVERRIDE
+    if by_operator:
+        left_out.count(document, NOT_ROUTED["operator"])
     succeeded = SETTLED.get(there["status"])
     at = document["decided_at"].timestamp()
     return LoggedDecision(
@@ -178,4 +216,5 @@ def _logged(joined: Joined, left_out: Counter[str]) -> LoggedDecision | None:
         succeeded=succeeded,
         known_at=None if succeeded is None else max(at, there["occurred_at"].timestamp()),
         unit=request.get("customer_id") or request["order_id"],
+        by_operator=by_operator,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -15,7 +14,7 @@ from ml.routing.hindsight.decided import DecidedPayment, Decider
 from ml.routing.hindsight.report import Hindsight, hindsight
 from storage.database import Database
 from storage.experiments import last_allocations
-from storage.read_models.logged_decisions import NOBODY, SETTLED, Joined, read_joined
+from storage.read_models.logged_decisions import NOBODY, SETTLED, Joined, LeftOut, read_joined
 
 DECISIONS_MAX: Final = 30_000
 """Decisions looked at, the newest; some three seconds of work."""
@@ -65,7 +64,7 @@ async def read_hindsight(
         if allocation.holdout is not None and allocation.holdout.unit == "customer_id"
     }
     decisions: list[DecidedPayment] = []
-    left_out: Counter[str] = Counter()
+    left_out = LeftOut()
     oldest: datetime | None = None
 
     def take(joined: Joined) -> None:
@@ -74,7 +73,7 @@ async def read_hindsight(
         if joined.attempts:
             decisions.append(decided_of(joined, by_customer))
         else:
-            left_out[NOBODY] += 1
+            left_out.count(joined.document, NOBODY)
 
     complete = await read_joined(database, since, until, WANTED, take, left_out, limit=limit)
     decisions.reverse()
@@ -85,7 +84,7 @@ async def read_hindsight(
         as_of=now,
         complete=complete,
         decisions_max=limit,
-        left_out=dict(sorted(left_out.items())),
+        left_out=left_out.told(),
         found=hindsight(decisions),
     )
 

@@ -15,7 +15,7 @@ from cli.commands.policy import _show
 from messaging.contracts import RankedGateway, RecordedAttempt, RouteAdvised, RouteRequested
 from ml.experiments.intervals import Interval
 from ml.routing.evaluation.candidate import Candidate
-from ml.routing.evaluation.estimators import Refused
+from ml.routing.evaluation.estimators import Estimates, Refused
 from ml.routing.evaluation.evaluation import Evaluation
 from ml.routing.evaluation.money import CurrencyValue, ValueEstimates
 from ml.routing.policies import PolicySettings
@@ -176,6 +176,46 @@ async def test_a_candidate_goes_by_the_margin_of_the_settings(database: Database
 ])  # fmt: skip
 async def test_a_model_that_cannot_be_read_stops_nothing(
     operator: Web,  # noqa: F811
+async def test_what_an_operator_overrode_is_left_out(database: Database) -> None:
+    """A short override is told and costs no answer; what its payments became is learned from all the same."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    await fill(database, now)
+    overridden = [f"dec_{number}" for number in range(10, DECISIONS, 25)]
+    always = Candidate(policy="fixed_order", parameters={"order": ["bravo"]})
+    as_it_was = await judge(database, now, always)
+    sure = {"advice.policy": "override", "advice.ranking.0.propensity": 1.0, "advice.ranking.1.propensity": 0.0}
+    await database["decisions"].update_many({"_id": {"$in": overridden}}, {"$set": sure})
+    found = await judge(database, now, always)
+    assert found.left_out == as_it_was.left_out | {"decided by an operator's override": len(overridden)}
+    assert isinstance(found.evaluation.result, Estimates)
+    assert found.evaluation.result.unsupported == 0.0
+    assert found.evaluation.result.decisions == as_it_was.evaluation.result.decisions - len(overridden)
+    log = await read_decision_log(database, now - timedelta(days=1), now + timedelta(days=1))
+    assert sum(each.by_operator for each in log.decisions) == len(overridden)
+
+
+async def test_only_what_was_to_be_judged_is_left_out(database: Database) -> None:
+    """Decisions of the time that only teaches are not counted as left out."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    await fill(database, now)
+    half = JudgedTime(since=now - timedelta(seconds=DECISIONS // 2), until=now, taught=timedelta(days=1))
+    found = await judge_stored(database, Candidate(policy="uniform"), Books(fees={}), half)
+    assert found.evaluation.taught > 1_000
+    assert set(found.left_out.values()) == {DECISIONS // 200}
+
+
+async def test_payments_of_one_customer_have_one_unit(database: Database) -> None:
+    """What is read knows the customer; where none is known, the order."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    await fill(database, now)
+    await database["decisions"].update_one({"_id": "dec_10"}, {"$set": {"request.customer_id": "cus_1"}})
+    log = await read_decision_log(database, now - timedelta(days=1), now + timedelta(days=1))
+    units = {each.unit for each in log.decisions}
+    assert len(units) == len(log.decisions)
+    assert {"cus_1", "ord_11"} <= units
+    assert "ord_10" not in units
+
+
     amqp_url: str, mongo_url: str, tmp_path: Path, body: bytes, stored: bytes, problem: str,
 ) -> None:  # fmt: skip
     """The candidate is judged without it; the answer, the page and the command say so."""

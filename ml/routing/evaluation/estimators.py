@@ -175,7 +175,8 @@ def why_not(weights: np.ndarray, values: np.ndarray, unsupported: np.ndarray, un
     if share > UNSUPPORTED_MAX:
         why = (
             f"{share:.1%} of the candidate's choices could not have been made by what was logged "
-            f"(at most {UNSUPPORTED_MAX:.0%}); let an experiment arm try them first"
+            f"(at most {UNSUPPORTED_MAX:.0%}); let an experiment arm try them first, and write rules that are in force "
+            "into the candidate"
         )
     elif effective < ESS_MIN:
         why = (

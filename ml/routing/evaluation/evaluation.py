@@ -82,7 +82,8 @@ def evaluate(
     what it does at any moment depends on the past alone, as it would have done, and the estimates stay free of bias.
 
     Args:
-        decisions: of first attempts, oldest first; each with a propensity > 0 of the gateway that was put first.
+        decisions: of first attempts, oldest first; each with a propensity > 0 of the gateway that was put first. Those
+            of an operator's override only teach: it would have stood above the candidate too.
         candidate: what is judged.
         judge_from: earlier decisions only teach, seconds since the epoch.
         pricing: what money is counted with; None: it is not.
@@ -98,7 +99,7 @@ def evaluate(
             model.learn(known)
         if decision.at < judge_from:
             taught += 1
-        else:
+        elif not decision.by_operator:
             shares = candidate.shares(decision)
             if sum(shares.values()) > 0:
                 log.add(decision, shares, model)

@@ -20,6 +20,7 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
         known_at: since when that is known, seconds since the epoch; None: it is not.
         unit: decisions of one unit vary together: of one customer, or of one order where no customer is known; None:
             the decision varies alone.
+        by_operator: an operator's override chose, as it would have above any policy; the outcome teaches all the same.
     """
 
     at: float
@@ -30,6 +31,7 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     succeeded: bool | None = None
     known_at: float | None = None
     unit: str | None = None
+    by_operator: bool = False
 
     @property
     def propensity(self) -> float:

@@ -281,6 +281,26 @@ def test_earlier_decisions_only_teach() -> None:
     assert found.first_choices["alpha"] > 0.99
 
 
+def test_what_an_operator_chose_only_teaches() -> None:
+    """Decisions of an override are in no figure, neither as known nor as unknown; their outcomes are heard."""
+    decisions = many(np.random.default_rng(22), 4_000)
+    sure = (1.0, 0.0, 0.0)
+    chosen = [logged(4_000 + n, propensities=sure, by_operator=True, succeeded=n > 9) for n in range(400)]
+    chosen += [logged(4_400, propensities=sure, by_operator=True, succeeded=None, known_at=None)]
+    later = [msgspec.structs.replace(each, at=each.at + 5_000, known_at=each.at + 5_001) for each in decisions]
+    heard: list[LoggedDecision] = []
+
+    class Listener(JudgedPolicy):
+        def learn(self, decision: LoggedDecision) -> None:
+            heard.append(decision)
+
+    candidate = Candidate(policy="fixed_order", parameters={"order": ["bravo"]})
+    found = evaluate([*decisions, *chosen, *later], Listener(candidate))
+    assert isinstance(found.result, Estimates)
+    assert (found.result.decisions, found.result.unsupported, found.unknown) == (8_000, 0.0, 0)
+    assert sum(each.by_operator for each in heard) == 400
+
+
 def test_money_is_counted_by_currency_with_the_fees_of_each_gateway() -> None:
     """Always one gateway: the mean of margin less fees of what went there; a thin currency is refused alone."""
     rng = np.random.default_rng(10)
