@@ -17,13 +17,19 @@ def rules() -> None:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True)
 def check(file: Path | None, as_json: bool) -> None:
-    """Check FILE, else the rules file of the settings; a mistake is named with its line."""
+    """Check FILE, else the rules file of the settings; a mistake is named with its line.
+
+    What may be meant but refuses payments is a warning.
+    """
     from actors.router_wiring import gateway_terms
-    from actors.routing_rules import read_rules
+    from actors.routing_rules import read_with_doubts
     from config.settings import load_settings, resolved
 
     settings = load_settings()
-    found = read_rules(file if file is not None else resolved(settings.routing.rules_path), gateway_terms(settings))
+    path = file if file is not None else resolved(settings.routing.rules_path)
+    found, doubts = read_with_doubts(path, gateway_terms(settings))
+    for doubt in doubts:
+        click.echo(f"warning: {doubt}", err=True)
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from actors.routing_rules import RulesFile, read_rules
+from actors.routing_rules import RulesFile, read_rules, read_with_doubts
 from cli.__main__ import ipa
 from config.errors import ConfigError
 from ml.routing.eligibility import GatewayTerms
 from ml.routing.rules import RuleSet
 
 TERMS = GatewayTerms(methods=frozenset({"card", "upi"}), currencies=frozenset({"INR"}))
-GATEWAYS = {"alpha": TERMS, "bravo": TERMS}
+GOLD = GatewayTerms(methods=frozenset({"card"}), currencies=frozenset({"INR"}))
+GATEWAYS = {"alpha": TERMS, "bravo": TERMS, "gold": GOLD}
 
 GOOD = """\
 rules:
@@ -60,6 +61,25 @@ MISTAKES = {
     "no such date": ("rules:\n  - {name: 2026-13-45, only: [alpha]}\n", None, "not valid YAML"),
     "itself": ("rules: &a [*a]\n", None, "contains itself"),
     "riddle": ("rules: " + "[" * 1200 + "]" * 1200 + "\n", None, "nested too deeply"),
+    "empty": ("", None, "write `rules: []` to have no rules"),
+    "comments alone": ("# rules: []\n", None, "write `rules: []` to have no rules"),
+    "not nothing": ("rules:\n  - name: a\n    when: {not: {}}\n    never: [alpha]\n", 3, "fits no payment"),
+    "any of none": ("rules:\n  - name: a\n    when:\n      any: []\n    never: [alpha]\n", 4, "`any: []` says nothing"),
+    "no method": ("rules:\n  - name: a\n    when:\n      not:\n        methods: []\n    never: [alpha]\n", 5,
+                  "`methods: []` says nothing"),
+    "any of all": ("rules:\n  - name: a\n    when:\n      any:\n        - {methods: [upi]}\n        - {}\n"
+                   "    never: [alpha]\n", 6, "fits every payment"),
+    "only none": ("rules:\n  - name: a\n    only: []\n    never: [alpha]\n", 3, "names no gateway"),
+    "contradiction": ("rules:\n  - name: a\n    when: {amount_minor_max: 8, all: [{amount_minor_min: 9}]}\n"
+                      "    never: [alpha]\n", 3, "contradicts itself"),
+    "apart": ("rules:\n  - {name: a, only: [alpha]}\n  - {name: b, only: [bravo]}\n", 3,
+              "rules 'a' and 'b' together leave card payments in INR no gateway, which alpha, bravo, gold would take"),
+    "terms": ("rules:\n  - name: a\n    when: {methods: [upi]}\n    only: [gold]\n", 4,
+              "rule 'a' leaves upi payments in INR no gateway, which alpha, bravo would take"),
+    "step by step": ("rules:\n  - {name: a, never: [alpha]}\n  - name: b\n    when: {issuers: [hdfc], methods: [upi]}\n"
+                     "    never: [bravo]\n", 5, "upi payments in INR of issuer hdfc no gateway"),
+    "floors": ("rules:\n  - {name: a, at_least: {alpha: 0.3}}\n  - name: b\n    when: {methods: [upi]}\n"
+               "    at_least: {bravo: 0.3}\n", 5, "rules 'a' and 'b' give away 0.6 of upi payments in INR"),
     "promise": ("commitments:\n  - {gateway: carla, payments: 5, per: day}\n", 2, "no gateway 'carla'"),
     "promise twice": ("commitments:\n  - {gateway: alpha, payments: 5, per: day}\n"
                       "  - {gateway: alpha, payments: 6, per: day}\n", 3, "two promises per day"),
@@ -88,6 +108,73 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, name: str) -> None:
     assert words in str(refused.value)
 
 
+MEANT = {
+    "all in one never": ("rules:\n  - name: a\n    when: {methods: [upi]}\n    never: [alpha, bravo]\n", 4,
+                         "it names every gateway that takes them (alpha, bravo)"),
+    "a number has its network": ("rules:\n  - {name: a, when: {bins: ['4']}, only: [alpha]}\n"
+                                 "  - {name: b, when: {networks: [mastercard]}, only: [bravo]}\n", 3,
+                                 "of network mastercard whose card begins with 4"),
+    "cards have networks": ("rules:\n  - {name: a, when: {networks: [amex]}, only: [alpha]}\n"
+                            "  - {name: b, when: {methods: [upi]}, only: [bravo]}\n", 3,
+                            "upi payments in INR of network amex"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_what_may_be_meant_is_a_warning(tmp_path: Path, name: str) -> None:
+    """A refusal on purpose, and payments that most likely do not exist."""
+    text, line, words = MEANT[name]
+    file = tmp_path / "rules.yaml"
+    file.write_text(text)
+    _, doubts = read_with_doubts(file, GATEWAYS)
+    assert [doubt.startswith(f"{file}:{line}: ") and words in doubt for doubt in doubts] == [True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rules:\n  - {name: a, only: [alpha]}\n  - {name: b, enabled: false, only: [bravo]}\n",
+        "rules:\n  - {name: a, when: {methods: [card]}, only: [alpha]}\n"
+        "  - {name: b, when: {methods: [upi]}, only: [bravo]}\n",
+        "rules:\n  - {name: a, when: {amount_minor_min: 5}, only: [alpha]}\n"
+        "  - {name: b, when: {amount_minor_max: 4}, only: [bravo]}\n",
+        "rules:\n  - {name: a, at_least: {alpha: 0.3}}\n  - {name: b, at_least: {alpha: 0.3, bravo: 0.2}}\n",
+        "rules:\n  - {name: a, at_least: {alpha: 0.3}}\n  - {name: b, at_least: {bravo: 0.3}}\n"
+        "  - {name: c, never: [bravo]}\n",
+        "rules:\n  - {name: a, at_least: {alpha: 0.3}}\n"
+        "  - {name: b, when: {attempt_number_min: 2}, at_least: {bravo: 0.3}}\n",
+    ],
+    ids=["not enabled", "methods", "amounts", "the higher floor", "a floor of whom a rule excludes", "retries"],
+)
+def test_rules_that_never_meet_are_no_mistake(tmp_path: Path, text: str) -> None:
+    """Neither do they refuse a payment, nor promise too much."""
+    file = tmp_path / "rules.yaml"
+    file.write_text(text)
+    assert read_with_doubts(file, GATEWAYS)[1] == []
+
+
+def test_rules_that_tell_too_many_kinds_apart_are_said_to_be_unchecked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at all would keep the router from everything else."""
+    monkeypatch.setattr("actors.rule_checks.LOOKS_MAX", 10)
+    file = tmp_path / "rules.yaml"
+    file.write_text(GOOD)
+    assert ["not all were looked at" in doubt for doubt in read_with_doubts(file, GATEWAYS)[1]] == [True]
+
+
+def test_a_save_that_an_editor_has_not_finished_changes_nothing(tmp_path: Path) -> None:
+    """An empty file is told, the rules before stay, and the finished file counts."""
+    path = tmp_path / "rules.yaml"
+    path.write_text(GOOD)
+    file = RulesFile(path, GATEWAYS)
+    file.poll()
+    path.write_text("")
+    assert isinstance(file.poll(), ConfigError)
+    path.write_text("rules: []\n")
+    assert file.poll() == RuleSet()
+
+
 def test_a_change_is_noticed_a_mistake_is_told_once_and_a_touch_is_nothing(tmp_path: Path) -> None:
     """What was in force stays in force meanwhile, since nothing else is handed out."""
     path = tmp_path / "rules.yaml"
@@ -111,6 +198,12 @@ def test_the_command_checks_the_file_that_ships_and_refuses_a_mistake(tmp_path: 
     shipped = CliRunner().invoke(ipa, ["rules", "check"], catch_exceptions=False)
     assert "0 rules, 0 commitments, no mistake" in shipped.output
     mistaken = tmp_path / "rules.yaml"
+    mistaken.write_text(
+        "rules:\n  - name: a\n    when: {methods: [wallet]}\n    never: [alpha, bravo, charlie, delta, echo]\n"
+    )
+    meant = CliRunner().invoke(ipa, ["rules", "check", str(mistaken)], catch_exceptions=False)
+    assert f"warning: {mistaken}:4: rule 'a' refuses wallet payments in INR" in meant.stderr
+    assert "no mistake" in meant.stdout
     mistaken.write_text("rules:\n  - name: a\n    only: [nobody]\n")
     with pytest.raises(ConfigError, match="no gateway 'nobody'"):
         CliRunner().invoke(ipa, ["rules", "check", str(mistaken)], catch_exceptions=False)
