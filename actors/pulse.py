@@ -69,6 +69,13 @@ class Pulse:
         """Note what went wrong last; people see it on the health page."""
         self.beat = msgspec.structs.replace(self.beat, last_error=problem[:ERROR_CHARS_MAX], last_error_at=utc_now())
 
+    def note_file(self, problem: str | None) -> None:
+        """Note that the file which this process watches has changed, and what is wrong with it; None: nothing."""
+        if problem is not None:
+            self.note_error(problem)
+            problem = problem[:ERROR_CHARS_MAX]
+        self.beat = msgspec.structs.replace(self.beat, file_error=problem, file_judged_at=utc_now())
+
     async def look_at(self, connection: Connection, channel: Channel, queue: str) -> int | None:
         """Count what waits in the worker's queue, and note when the broker takes no messages. None: not known."""
         if connection.blocked is not None:

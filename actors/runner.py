@@ -320,8 +320,9 @@ class Runner:
             for item in self._wiring.source(now):
                 if isinstance(item, str):
                     log.error("source_refused", stage=self._stage.name, reason=item)
-                    self._pulse.note_error(item)
+                    self._pulse.note_file(item)
                 else:
+                    self._pulse.note_file(None)
                     await self._publish(channel, [Outgoing.of(item, identity_of(item))])
         facts = list(self._wiring.tick(now))
         if facts:

@@ -11,7 +11,13 @@ from storage.errors import translated
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """One process of one stage. ``lag`` is the number of messages that wait in its queue; None: not known."""
+    """One process of one stage.
+
+    Attributes:
+        lag: messages that wait in its queue; None: not known.
+        file_error: the mistake of the file that it watches; None: there is none, or it watches none.
+        file_judged_at: when it last found that file changed, and good or bad.
+    """
 
     instance: str
     stage: str
@@ -25,6 +31,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     lag: int | None = None
     last_error: str | None = None
     last_error_at: datetime | None = None
+    file_error: str | None = None
+    file_judged_at: datetime | None = None
 
 
 async def write_heartbeat(database: Database, heartbeat: Heartbeat) -> None:

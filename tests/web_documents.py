@@ -417,5 +417,7 @@ def _heartbeats(now: datetime, text: str | None) -> list[Heartbeat]:
             "experiment_allocator", 1,
             last_error=text or "config/experiments.yaml:14: arms of 'checkout-q4' add up to 0.9, must be 1",
             last_error_at=now - timedelta(minutes=12),
+            file_error=text or "config/experiments.yaml:14: arms of 'checkout-q4' add up to 0.9, must be 1",
+            file_judged_at=now - timedelta(minutes=12),
         ),
     ]  # fmt: skip

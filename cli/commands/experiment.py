@@ -120,7 +120,7 @@ def status(as_json: bool) -> None:
         who, cause = found.allocation_published_by, found.allocation_cause
         click.echo(f"in force since {when} UTC by {who}: {cause} ({found.allocation_version})")
     if found.file_error:
-        click.echo(f"last problem: {found.file_error}")
+        click.echo(f"the experiments file was refused, the last good one stays in force: {found.file_error}")
 
 
 @experiment.command()

@@ -1,4 +1,4 @@
-"""How each experiment stands, and what went wrong when its file was last read."""
+"""How each experiment stands, and what is wrong with the file of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Experiments(msgspec.Struct, frozen=True, kw_only=True):
-    """All experiments that were reported, and the allocation in force."""
+    """All experiments that were reported, and the allocation in force.
+
+    Attributes:
+        file_error: why the experiments file was refused when it was last read; None: it was not, or is mended.
+    """
 
     standings: list[Standing]
     allocation_version: str | None
@@ -63,11 +67,13 @@ class _Allocation(msgspec.Struct, frozen=True, kw_only=True):
 async def read_experiments(database: Database) -> Experiments:
     """The standing of each experiment; those without a report yet are listed as waiting."""
     with translated():
-        reports, newest, heartbeat, unwell = await asyncio.gather(
+        reports, newest, judged, unwell = await asyncio.gather(
             database["experiment_reports"].find().sort("_id", 1).limit(EXPERIMENTS_MAX).to_list(),
             database["allocations"].find_one({}, sort=[("published_at", -1)], max_time_ms=QUERY_MS_MAX),
             database["heartbeats"].find_one(
-                {"stage": "experiment_allocator"}, sort=[("at", -1)], max_time_ms=QUERY_MS_MAX
+                {"stage": "experiment_allocator", "file_judged_at": {"$ne": None}},
+                sort=[("file_judged_at", -1)],
+                max_time_ms=QUERY_MS_MAX,
             ),
             database["anomalies"].find({}).sort("detected_at", -1).limit(ANOMALIES_MAX).to_list(),
         )
@@ -86,6 +92,7 @@ async def read_experiments(database: Database) -> Experiments:
         for report, newest in zip(told, points, strict=True)
     ]
     reported = {standing.report.experiment for standing in standings}
+    file_error = None if judged is None else judged.get("file_error")
     return Experiments(
         standings=sorted(standings, key=lambda standing: standing.definition is None),
         allocation_version=None if allocation is None else allocation.version,
@@ -94,8 +101,8 @@ async def read_experiments(database: Database) -> Experiments:
         allocation_cause=None if allocation is None else allocation.cause,
         default_policy=None if allocation is None else allocation.default_policy,
         waiting=[experiment for name, experiment in defined.items() if name not in reported],
-        file_error=None if heartbeat is None else heartbeat.get("last_error"),
-        file_error_at=None if heartbeat is None else heartbeat.get("last_error_at"),
+        file_error=file_error,
+        file_error_at=None if file_error is None or judged is None else judged["file_judged_at"],
     )
 
 

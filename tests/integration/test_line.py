@@ -12,6 +12,7 @@ from config.settings import Settings, load_settings
 from ml.experiments.units import COUNT_NAMES
 from storage.database import close, connect, declare
 from storage.experiments import arm_counts, last_allocation
+from storage.read_models.experiments import read_experiments
 from tests.conftest import eventually
 from tests.factories import report
 from tests.integration.line import head_of_line, running, say, say_raw
@@ -148,12 +149,19 @@ async def test_experiments_are_published_counted_and_reloaded(settings: Settings
             return beat and beat["last_error"]
 
         problem = str(await eventually(refused))
+        assert (await read_experiments(database)).file_error == problem
         assert problem.startswith(f"{file}:")
         assert "add up to 0.9, must be 1" in problem
         still = await last_allocation(database)
         assert still is not None
         assert still.version == first.version
 
+        file.write_text(f"{EXPERIMENTS}\n# as before\n")
+
+        async def mended() -> bool:
+            return (await read_experiments(database)).file_error is None
+
+        await eventually(mended)
         file.write_text(EXPERIMENTS.replace("first-2026", "second-2026"))
 
         async def renewed() -> bool:
