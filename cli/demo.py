@@ -22,7 +22,9 @@ from cli.system import SIMULATOR, get_json
 from messaging.contracts import Anomaly
 from simulator.scenario import Scenario, load_scenario
 from simulator.tally import TrafficSummary
-from storage.anomalies import anomaly_of
+from storage.anomalies import anomalies_since
+from storage.database import Database
+from storage.errors import StoreError
 
 SHORT_RUN_S = 90
 """A run shorter than this gets the scenario whose incident comes early."""
@@ -30,6 +32,7 @@ SHORT_RUN_S = 90
 CHART_POLL_S = 0.1
 CHART_S_MAX = 60.0
 NEWS_EVERY_S = 1.0
+NEWS_READ_MAX = 200
 TRAFFIC_STOP_S = 15.0
 
 
@@ -99,7 +102,7 @@ class Demo:
         )
         await self._first_chart(system)
         self._screen.ready(system.urls(), self._watch_for(system))
-        news = asyncio.create_task(self._tell_news(system, datetime.now(UTC)))
+        news = asyncio.create_task(tell_news(system.database, self._screen, datetime.now(UTC)))
         try:
             await asyncio.sleep(self._options.exit_after if self._options.exit_after is not None else float("inf"))
         finally:
@@ -167,21 +170,26 @@ class Demo:
         lines.append("Ctrl-C ends everything; what was stored stays for the next start (--fresh wipes it)")
         return lines
 
-    async def _tell_news(self, system: RunningSystem, since: datetime) -> None:
-        """Say when an anomaly opens or closes."""
-        said: dict[str, bool] = {}
-        while True:
-            await asyncio.sleep(NEWS_EVERY_S)
-            newest = (
-                system.database["anomalies"].find({"detected_at": {"$gte": since}}).sort("detected_at", 1).limit(200)
-            )
-            async for document in newest:
-                anomaly = anomaly_of(document)
-                closed = anomaly.closed_at is not None
-                if said.get(anomaly.anomaly_id) == closed:
-                    continue
+
+async def tell_news(database: Database, screen: Screen, since: datetime) -> None:
+    """Say for ever when an anomaly opens or closes; a store that does not answer is asked again."""
+    said: dict[str, bool] = {}
+    answers = True
+    while True:
+        await asyncio.sleep(NEWS_EVERY_S)
+        try:
+            newest = await anomalies_since(database, since, limit=NEWS_READ_MAX)
+        except StoreError as error:
+            if answers:
+                screen.note(f"anomalies are told when the store answers again: {error}")
+            answers = False
+            continue
+        answers = True
+        for anomaly in newest:
+            closed = anomaly.closed_at is not None
+            if said.get(anomaly.anomaly_id) != closed:
                 said[anomaly.anomaly_id] = closed
-                self._screen.line(news_line(anomaly, since))
+                screen.line(news_line(anomaly, since))
 
 
 def news_line(anomaly: Anomaly, since: datetime) -> str:

@@ -71,6 +71,13 @@ async def recent_anomalies(database: Database, since: datetime, *, limit: int = 
         return [anomaly_of(document) async for document in cursor]
 
 
+async def anomalies_since(database: Database, since: datetime, *, limit: int) -> list[Anomaly]:
+    """The newest anomalies that were detected from a time on, in the order in which they were."""
+    with translated():
+        cursor = database["anomalies"].find({"detected_at": {"$gte": since}}).sort("detected_at", -1).limit(limit)
+        return [anomaly_of(document) async for document in cursor][::-1]
+
+
 def anomaly_of(document: Document) -> Anomaly:
     """An anomaly as it was read from MongoDB."""
     parts = {"segment": Segment, "handling": Handling}
