@@ -21,12 +21,14 @@ from messaging.channel import Channel
 from messaging.codec import Decoder, encode
 from messaging.contracts import Message, RouteAdvised, RouteRefused, RouteRequested, type_of
 from messaging.envelope import Envelope
-from storage.database import close, connect, declare
 from tests.chaos.link import Link
 from tests.conftest import eventually
-from tests.integration.line import head_of_line, running
+from tests.integration.line import head_of_line, opened, running
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+SAID = ("gateway ", "refused: ", "reported ")
+"""How the lines of a checkout begin."""
 
 STALL_S = 4.0
 """How long a link lets nothing through: many times the 200 ms after which a checkout goes on."""
@@ -75,10 +77,19 @@ async def started(url: str, command: Sequence[str]) -> AsyncIterator[Process]:
 
 
 async def printed(process: Process) -> list[str]:
-    """Wait until a checkout ended well; return the lines it printed that were not read yet."""
+    """Wait until a checkout ended well; return the lines it printed that were not read yet, without the log's."""
     output, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, errors.decode()
-    return output.decode().splitlines()
+    return [line for line in output.decode().splitlines() if line.startswith(SAID)]
+
+
+async def next_line(process: Process) -> str:
+    """Wait for the next line that a checkout prints, without the log's."""
+    assert process.stdout
+    while line := (await process.stdout.readline()).decode():
+        if line.startswith(SAID):
+            return line
+    raise AssertionError("the checkout ended")
 
 
 async def run_checkout(settings: Settings, *command: str) -> list[str]:
@@ -120,9 +131,7 @@ async def asked_instead_of_a_router(
 
 async def assert_routed_and_reported(settings: Settings, *command: str) -> None:
     """The checkout gets an answer from the router; its attempt and the decision are stored, and belong together."""
-    database = await connect(settings.store)
-    await declare(database, settings.store)
-    async with running(settings, "ingestor", "router_advisor"):
+    async with opened(settings) as database, running(settings, "ingestor", "router_advisor"):
 
         async def alive() -> bool:
             return await database["heartbeats"].count_documents({}) == 2
@@ -143,7 +152,6 @@ async def assert_routed_and_reported(settings: Settings, *command: str) -> None:
             )
 
         await eventually(stored)
-    await close(database)
 
 
 async def test_a_checkout_asks_and_reports(settings: Settings, checkout: tuple[str, ...]) -> None:
@@ -210,9 +218,8 @@ async def test_a_broker_that_goes_while_it_is_asked_delays_no_payment(
 
         async with asked_instead_of_a_router(settings, fall) as channel, started(url, checkout) as process:
             await asyncio.wait_for(fallen.wait(), 20)
-            assert process.stdout
-            line = await asyncio.wait_for(process.stdout.readline(), STALL_S / 2)
-            assert line.decode().split()[:3] == ["gateway", "alpha", "fallback"]
+            asked = await asyncio.wait_for(next_line(process), STALL_S / 2)
+            assert asked.split()[:3] == ["gateway", "alpha", "fallback"]
             assert not stalls[0].done()
             (reported,) = await printed(process)
             assert reported.startswith("reported ord_")
@@ -222,14 +229,12 @@ async def test_a_broker_that_goes_while_it_is_asked_delays_no_payment(
 
 async def test_without_a_router_a_checkout_falls_back(settings: Settings, checkout: tuple[str, ...]) -> None:
     """Nobody answers: the checkout goes on with its own list, and its report waits safely in the queue."""
-    database = await connect(settings.store)
-    await declare(database, settings.store)
-    asked, reported = await run_checkout(settings, *checkout)
-    assert asked.split()[:3] == ["gateway", "alpha", "fallback"]
-    async with running(settings, "ingestor"):
+    async with opened(settings) as database, head_of_line(settings):
+        asked, reported = await run_checkout(settings, *checkout)
+        assert asked.split()[:3] == ["gateway", "alpha", "fallback"]
+        async with running(settings, "ingestor"):
 
-        async def stored() -> bool:
-            return await database["attempts"].find_one({"order_id": reported.split()[1]}) is not None
+            async def stored() -> bool:
+                return await database["attempts"].find_one({"order_id": reported.split()[1]}) is not None
 
-        await eventually(stored)
-    await close(database)
+            await eventually(stored)
