@@ -552,7 +552,10 @@ class ExcludedGateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteAdvised(Message, frozen=True, kw_only=True, tag="route.advised"):
-    """The router's answer: gateways in the order to try them, with the reason for each.
+    """The router's answer: gateways in the order to try them, with the reason for each; none: the payment is refused.
+
+    An empty ``ranking`` says that no gateway may take the payment; ``reason`` and ``excluded`` say why. It must not be
+    made, also not by the checkout's own list, which is for when no answer comes in time.
 
     ``propensity`` of the first gateway is the probability with which this policy would have put it first, given what it
     knew then; it makes honest evaluation of other policies possible.
