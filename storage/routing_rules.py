@@ -1,4 +1,5 @@
-"""The routing rules that were last in force, for a router that starts while their file has a mistake."""
+"""The routing rules that are and were in force: for a router that starts while their file has a mistake, and for who
+asks later by which rules a payment was routed."""
 
 from __future__ import annotations
 
@@ -8,28 +9,57 @@ from typing import Final
 import msgspec
 
 from ml.routing.rules import RuleSet
-from storage.database import Database
+from storage.audit import audit_entry, record_audit
+from storage.database import Database, Document
 from storage.errors import translated
 
 COLLECTION: Final = "routing_rules"
 LAST: Final = "last"
+SUBJECT: Final = "routing:rules"
 
 
 async def keep_rules(database: Database, rules: RuleSet, now: datetime) -> None:
-    """Write the rules over those before; the same ones stay as they are, with the moment at which they came."""
+    """Write the rules over those before, beside every version there was, with an audit entry; the same ones stay as
+    they are, with the moment at which they came."""
     with translated():
         known = await database[COLLECTION].find_one({"_id": LAST}, {"version": True})
-    if known is not None and known["version"] == rules.version:
+    before = None if known is None else known["version"]
+    if before == rules.version:
         return
     document = {"version": rules.version, "at": now, "body": msgspec.json.encode(rules).decode()}
+    entry = audit_entry(
+        now,
+        who="router",
+        what="routing.rules_changed",
+        subject=SUBJECT,
+        automatic=True,
+        details={"version": rules.version, "before": before, "rules": len(rules.rules)},
+    )
     with translated():
-        await database[COLLECTION].replace_one({"_id": LAST}, document, upsert=True)
+        async with database.client.start_session() as session, await session.start_transaction():
+            await database[COLLECTION].replace_one({"_id": LAST}, document, upsert=True, session=session)
+            await database[COLLECTION].replace_one({"_id": rules.version}, document, upsert=True, session=session)
+            await record_audit(database, entry, session=session)
 
 
 async def last_rules(database: Database) -> RuleSet | None:
     """Read them; None: there never were any, or this version cannot read them."""
+    return _read(await _find(database, LAST))
+
+
+async def rules_of(database: Database, version: str) -> tuple[datetime, RuleSet] | None:
+    """Read the rules of a version, as decisions and audit entries name it, and when they came last; None: not known."""
+    found = await _find(database, version)
+    rules = _read(found)
+    return None if found is None or rules is None else (found["at"], rules)
+
+
+async def _find(database: Database, name: str) -> Document | None:
     with translated():
-        found = await database[COLLECTION].find_one({"_id": LAST})
+        return await database[COLLECTION].find_one({"_id": {"$eq": name}})
+
+
+def _read(found: Document | None) -> RuleSet | None:
     if found is None:
         return None
     try:

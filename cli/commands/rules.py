@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
+
+from cli.known_store import with_store
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from ml.routing.rules import RuleSet
+    from storage.database import Database
 
 
 @click.group()
@@ -46,6 +55,26 @@ def check(file: Path | None, as_json: bool) -> None:
         click.echo(f"  {rule.name}{'' if rule.enabled else ' (not enabled)'}: {said}")
     for each in found.commitments:
         click.echo(f"  {each.gateway} is promised {each.payments:,} payments per {each.per}")
+
+
+@rules.command()
+@click.argument("version")
+def show(version: str) -> None:
+    """Print the rules of a VERSION that is or was in force, as decisions and the audit log name it."""
+    import yaml
+
+    from config.errors import ConfigError
+    from storage.routing_rules import rules_of
+
+    async def work(database: Database, _: Settings) -> tuple[datetime, RuleSet] | None:
+        return await rules_of(database, version)
+
+    found = with_store(work)
+    if found is None:
+        raise ConfigError("VERSION", f"no rules of version {version!r} were ever in force; the audit log names them")
+    at, its = found
+    click.echo(f"# {version}, in force from {at:%Y-%m-%d %H:%M:%S} UTC")
+    click.echo(yaml.safe_dump(msgspec.to_builtins(its), sort_keys=False, allow_unicode=True), nl=False)
 
 
 def _listed(what: list[str] | dict[str, float]) -> str:

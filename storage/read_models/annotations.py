@@ -69,19 +69,17 @@ async def read_actions(database: Database, since: datetime, until: datetime) -> 
     in_force = {"$or": [{"in_force_since": within}, {"served": {"$elemMatch": {"since": within}}}]}
     maintained = {"kind": "maintenance", "$or": [{"starts_at": within}, {"ends_at": within}]}
     with translated():
-        audit, allocations, models, pauses, rules = await asyncio.gather(
+        audit, allocations, models, pauses = await asyncio.gather(
             _find(database, "audit", told, "at"),
             _find(database, "allocations", {"published_at": within}, "published_at"),
             _find(database, "models", in_force, "in_force_since", ("kind", "version", "served")),
             _find(database, "gateway_pauses", maintained, "starts_at"),
-            _find(database, "routing_rules", {"at": within}, "at"),
         )
     actions = [
         *map(_told, audit),
         *map(_allocated, allocations),
         *(one for one in _put_in_force(models, audit) if since <= one.at < until),
         *(end for pause in pauses for end in _maintained(pause) if since <= end.at < until),
-        *(_action(one["at"], "routing rules changed", "router", "/routing") for one in rules),
     ]
     return _newest(actions)
 
