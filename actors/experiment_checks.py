@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import Final
 
 from config.yaml_source import YamlSource
 from ml.experiments.assignment import BUCKETS
 from ml.experiments.design import Experiment, Layer
 from ml.experiments.metrics import MONEY_METRICS
-
-PARAMETER_RANGES: Final[dict[str, tuple[type, float, float]]] = {
-    "exploration_floor": (float, 0.0, 1.0),
-    "canary_share": (float, 0.0, 1.0),
-    "memory_half_life_s": (float, 1.0, 1e9),
-    "margin_share": (float, 1e-6, 1.0),
-    "draws": (int, 16, 4096),
-    "cells_max": (int, 100, 1_000_000),
-}
-"""What the numbers among the parameters of policies may be; others may be any number from 0."""
+from ml.routing.parameters import mistake_in
 
 
 def check_judgement(source: YamlSource, place: str, experiment: Experiment) -> None:
@@ -59,28 +49,9 @@ def check_parameters(
 ) -> None:
     """Parameters that policies have, with values that they take."""
     for index, arm in enumerate(experiment.arms):
-        for name, value in arm.parameters.items():
-            at = f"{place}.arms[{index}].parameters.{name}"
-            if known and name not in known:
-                raise source.error(at, f"no policy has a parameter {name!r}; known are {', '.join(sorted(known))}")
-            if isinstance(value, list) != (name == "order"):
-                raise source.error(at, f"{name} takes {'a list of gateways' if name == 'order' else 'a number'}")
-            if isinstance(value, list):
-                for gateway in value:
-                    if gateways and gateway not in gateways:
-                        listed = ", ".join(sorted(gateways))
-                        raise source.error(at, f"there is no gateway {gateway!r}; known are {listed}")
-                continue
-            kind, low, high = PARAMETER_RANGES.get(name, (float, 0.0, 1e12))
-            if not low <= value <= high or (kind is int and not isinstance(value, int)):
-                raise source.error(
-                    at, f"{name} takes {'a whole number' if kind is int else 'a number'} from {low:g} to {high:g}"
-                )
-        if arm.policy == "fixed_order" and not arm.parameters.get("order"):
-            raise source.error(
-                f"{place}.arms[{index}]",
-                f"arm {arm.name!r} has a fixed order without gateways; give parameters: {{order: [...]}}",
-            )
+        mistake = mistake_in(arm.policy, arm.parameters, known, gateways)
+        if mistake is not None:
+            raise source.error(f"{place}.arms[{index}].parameters.{mistake.parameter}", mistake.problem)
 
 
 def check_layers(source: YamlSource, layers: Sequence[Layer], experiments: Sequence[Experiment]) -> None:

@@ -36,7 +36,7 @@ class Evaluator:
     Args:
         settings: where the decisions are.
         beside: computes.
-        books: fees and margin.
+        books: fees of every gateway, and settings of the router.
     """
 
     def __init__(self, settings: StoreSettings, beside: Beside, books: Books) -> None:
@@ -53,7 +53,7 @@ class Evaluator:
             CandidateRefused: it cannot be.
             StoreUnavailable: MongoDB does not answer, or the process ended.
         """
-        JudgedPolicy(candidate)  # refuses here what the other process would
+        JudgedPolicy(candidate, router=self._books.router, gateways=self._books.fees)  # refuses what cannot be meant
         if self._under_way is not None and not self._under_way.done():
             raise Busy
         self._under_way = self._beside.begin(_judged, self._settings, candidate, self._books, since, until)

@@ -15,11 +15,15 @@ from cli.ages import AGE
 from cli.known_store import with_store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from config.settings import Settings
     from ml.experiments.intervals import Interval
+    from ml.routing.eligibility import GatewayTerms
     from ml.routing.evaluation.candidate import Candidate
     from ml.routing.evaluation.estimators import Estimates, Refused
     from ml.routing.evaluation.evaluation import Evaluation
+    from ml.routing.policies import PolicySettings
     from storage.database import Database
     from storage.read_models.judged_policy import JudgedLog
 
@@ -46,9 +50,11 @@ def evaluate(file: Path, since: timedelta, taught: timedelta, as_json: bool) -> 
     from ml.routing.policies import PolicySettings
     from storage.read_models.judged_policy import Books, JudgedTime, judge_stored
 
-    candidate, settings = _read(file), load_settings()
-    fees = {name: terms.fees for name, terms in gateway_terms(settings).items()}
-    books = Books(fees=fees, router=msgspec.convert(settings.routing, PolicySettings, from_attributes=True))
+    settings = load_settings()
+    terms = gateway_terms(settings)
+    router = msgspec.convert(settings.routing, PolicySettings, from_attributes=True)
+    candidate = _read(file, terms, router)
+    books = Books(fees={name: each.fees for name, each in terms.items()}, router=router)
     now = datetime.now(UTC)
     time = JudgedTime(since=now - since, until=now, taught=taught)
 
@@ -64,25 +70,21 @@ def evaluate(file: Path, since: timedelta, taught: timedelta, as_json: bool) -> 
         raise SystemExit(3)
 
 
-def _read(file: Path) -> Candidate:
+def _read(file: Path, gateways: Mapping[str, GatewayTerms], router: PolicySettings) -> Candidate:
     """Read a candidate file.
 
     Raises: ConfigError: it does not fit; says line, mistake and remedy.
     """
-    from actors.router_wiring import gateway_terms
     from actors.routing_rules import check_rules
-    from config.settings import load_settings
     from config.yaml_source import YamlSource
     from ml.routing.evaluation.candidate import Candidate, CandidateRefused, JudgedPolicy
     from ml.routing.rules import RuleSet
 
     source = YamlSource(file)
     candidate = source.as_type(Candidate)
-    check_rules(
-        source, RuleSet(rules=candidate.rules, commitments=candidate.commitments), gateway_terms(load_settings())
-    )
+    check_rules(source, RuleSet(rules=candidate.rules, commitments=candidate.commitments), gateways)
     try:
-        JudgedPolicy(candidate)
+        JudgedPolicy(candidate, router=router, gateways=gateways)
     except CandidateRefused as refused:
         raise source.error(refused.place, str(refused)) from None
     return candidate

@@ -114,9 +114,24 @@ async def test_a_policy_is_judged_on_what_is_stored(
     none = ipa(amqp_url, "policy", "evaluate", str(file), "--since", "5m", **here)
     assert none.returncode == 3
     assert "no answer" in none.stdout
+    for parameters, line, problem in (
+        ("exploration_floor: 5", 3, "exploration_floor takes a number from 0 to 1"),
+        ("canary_share: 0.1\n  draws: -3", 4, "draws takes a whole number from 16 to 4096"),
+        ("order: [alpha, bravoo]", 3, "there is no gateway 'bravoo'; known are "),
+        ("order: []", 3, "a fixed order needs gateways"),
+    ):
+        policy = "fixed_order" if "order" in parameters else "adaptive"
+        file.write_text(f"policy: {policy}\nparameters:\n  {parameters}\n", encoding="utf-8")
+        wrong = ipa(amqp_url, "policy", "evaluate", str(file), **here)
+        assert wrong.returncode == 78, parameters
+        assert f"{file}:{line}: " in wrong.stderr
+        assert problem in wrong.stderr
+    file.write_text("policy: fixed_order\n", encoding="utf-8")
+    wrong = ipa(amqp_url, "policy", "evaluate", str(file), **here)
+    assert (wrong.returncode, f"{file}:1: " in wrong.stderr) == (78, True)
     file.write_text("policy: clever\n", encoding="utf-8")
     wrong = ipa(amqp_url, "policy", "evaluate", str(file), **here)
-    assert wrong.returncode not in (0, 3)
+    assert wrong.returncode == 78
     assert f"{file}:1" in wrong.stderr
     assert "known are" in wrong.stderr
 
@@ -144,6 +159,10 @@ async def test_the_page_and_rest_say_the_same(operator: Web) -> None:  # noqa: F
     assert (await operator.get("/policies", params=asked | {"margin": "much"})).status == 400
     unknown = await operator.get("/api/v1/policy-evaluation", params={"policy": "clever"})
     assert (unknown.status, unknown.content_type) == (400, "application/problem+json")
+    for policy, order in (("adaptive", ["alpha", "nobody"]), ("fixed_order", ["nobody"]), ("fixed_order", [])):
+        said = [("policy", policy), *(("order", name) for name in order)]
+        answer = await operator.get("/api/v1/policy-evaluation", params=said)
+        assert (answer.status, (await answer.json())["title"]) == (400, "Bad order")
     for wrong in ({"policy": "clever"}, {"policy": "fixed_order", "order": "alpha, nobody"}):
         answer = await operator.get("/policies", params=wrong)
         assert answer.status == 400
@@ -157,25 +176,6 @@ async def judge(database: Database, now: datetime, candidate: Candidate, **chang
     return await judge_stored(database, candidate, books, time, **changed)
 
 
-async def test_a_candidate_goes_by_the_margin_of_the_settings(database: Database) -> None:
-    """As in the router: one that names no margin has that of the settings, and minds the fees; its own comes first."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    await fill(database, now)
-    fees = {"alpha": Fees(bps_success=400)}
-    by_success = await judge(database, now, Candidate(), books=Books(fees=fees))
-    by_value = await judge(database, now, Candidate(), books=Books(fees=fees, router=PolicySettings(margin_share=0.05)))
-    own = Candidate(parameters={"margin_share": 1.0})
-    by_its_own = await judge(database, now, own, books=Books(fees=fees, router=PolicySettings(margin_share=0.05)))
-    assert [each.margin_share for each in (by_success, by_value, by_its_own)] == [None, 0.05, 1.0]
-    firsts = [each.evaluation.first_choices["alpha"] for each in (by_success, by_value, by_its_own)]
-    assert (firsts[0] > 0.5, firsts[1] < 0.5, firsts[2] > 0.5) == (True, True, True), firsts
-
-
-@pytest.mark.parametrize(("body", "stored", "problem"), [
-    (b"{}", b"{}", "no stored reliability model"), (b"{}", b"{ }", "checksum"),
-])  # fmt: skip
-async def test_a_model_that_cannot_be_read_stops_nothing(
-    operator: Web,  # noqa: F811
 async def test_what_an_operator_overrode_is_left_out(database: Database) -> None:
     """A short override is told and costs no answer; what its payments became is learned from all the same."""
     now = datetime.now(UTC).replace(microsecond=0)
@@ -216,6 +216,25 @@ async def test_payments_of_one_customer_have_one_unit(database: Database) -> Non
     assert "ord_10" not in units
 
 
+async def test_a_candidate_goes_by_the_margin_of_the_settings(database: Database) -> None:
+    """As in the router: one that names no margin has that of the settings, and minds the fees; its own comes first."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    await fill(database, now)
+    fees = {"alpha": Fees(bps_success=400)}
+    by_success = await judge(database, now, Candidate(), books=Books(fees=fees))
+    by_value = await judge(database, now, Candidate(), books=Books(fees=fees, router=PolicySettings(margin_share=0.05)))
+    own = Candidate(parameters={"margin_share": 1.0})
+    by_its_own = await judge(database, now, own, books=Books(fees=fees, router=PolicySettings(margin_share=0.05)))
+    assert [each.margin_share for each in (by_success, by_value, by_its_own)] == [None, 0.05, 1.0]
+    firsts = [each.evaluation.first_choices["alpha"] for each in (by_success, by_value, by_its_own)]
+    assert (firsts[0] > 0.5, firsts[1] < 0.5, firsts[2] > 0.5) == (True, True, True), firsts
+
+
+@pytest.mark.parametrize(("body", "stored", "problem"), [
+    (b"{}", b"{}", "no stored reliability model"), (b"{}", b"{ }", "checksum"),
+])  # fmt: skip
+async def test_a_model_that_cannot_be_read_stops_nothing(
+    operator: Web,  # noqa: F811
     amqp_url: str, mongo_url: str, tmp_path: Path, body: bytes, stored: bytes, problem: str,
 ) -> None:  # fmt: skip
     """The candidate is judged without it; the answer, the page and the command say so."""

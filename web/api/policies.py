@@ -11,7 +11,7 @@ from ml.routing.evaluation.candidate import Candidate, CandidateRefused, Paramet
 from storage.read_models.judged_policy import JudgedLog
 from web.api.operation import Call, Operation, Params, Problem
 from web.evaluating import Busy
-from web.keys import EVALUATOR, GATEWAYS
+from web.keys import EVALUATOR
 
 BUSY = "Another policy is being judged; that takes some seconds. Ask again then."
 
@@ -44,13 +44,12 @@ def candidate_of(policy: str, order: list[str], margin_share: float | None) -> C
 async def judged(call: Call, params: PolicyParams) -> JudgedLog:
     """What a policy would have achieved on the newest decisions, with intervals, or why nobody can say."""
     now = datetime.now(UTC)
-    known = call.app[GATEWAYS]
-    if params.policy == "fixed_order" and not (params.order and all(name in known for name in params.order)):
-        raise Problem(400, "Bad order", "`fixed_order` needs `order`, once for each of some configured gateways.")
     candidate = candidate_of(params.policy, params.order, params.margin_share)
     try:
         return await call.app[EVALUATOR].judge(candidate, now - timedelta(days=params.days), now)
     except CandidateRefused as refused:
+        if refused.place == "$.parameters.order":
+            raise Problem(400, "Bad order", "`order` names configured gateways, and `fixed_order` needs it.") from None
         raise Problem(400, "Bad parameter", f"The candidate does not fit at {refused.place}; see the docs.") from None
     except Busy:
         raise Problem(409, "Under way", BUSY) from None

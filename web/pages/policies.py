@@ -52,10 +52,6 @@ async def _judged(
     request: web.Request, policy: str, order: list[str], days: int, margin: str
 ) -> tuple[JudgedLog | None, str | None, int]:
     """What was found, or the problem in words, and the status that belongs to it."""
-    known = request.app[GATEWAYS]
-    unknown = [name for name in order if name not in known]
-    if policy == "fixed_order" and (unknown or not order):
-        return None, f"There is no such gateway in the order; known are {', '.join(known)}.", 400
     share = _share(margin) if margin else None
     if margin and share is None:
         return None, f"What a success earns is a number of percent above 0, at most 100, not {margin!r}.", 400
@@ -63,8 +59,9 @@ async def _judged(
     now = datetime.now(UTC)
     try:
         return await request.app[EVALUATOR].judge(candidate, now - timedelta(days=days), now), None, 200
-    except CandidateRefused:
-        return None, f"There is no such policy; known are {', '.join(POLICIES)}.", 400
+    except CandidateRefused as refused:
+        problem = str(refused)
+        return None, f"{problem[:1].upper()}{problem[1:]}.", 400
     except Busy:
         return None, BUSY, 409
 

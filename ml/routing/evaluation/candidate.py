@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -13,6 +13,7 @@ from msgspec import Meta
 from ml.routing.context import Outcome, RoutingContext
 from ml.routing.eligibility import Eligibility
 from ml.routing.evaluation.logged import LoggedDecision
+from ml.routing.parameters import mistake_in
 from ml.routing.policies import POLICIES, PolicySettings, settings_of_arm
 from ml.routing.reliability import Reliability
 from ml.routing.rules import Commitment, Rule, RuleSet, bounded, preference_of, with_floors
@@ -60,6 +61,7 @@ class JudgedPolicy:
         router: settings of the router that it would run in.
         fees: of the gateways, for a candidate that ranks by value.
         reliability: the model that served when what is judged began; a later one would know the outcomes.
+        gateways: that exist, so that an order of others is refused; empty: that is not looked at.
     Attributes:
         by_rule: decisions that rules touched, by what they did.
         margin_share: that the candidate counts with; None: it goes by success alone.
@@ -74,26 +76,19 @@ class JudgedPolicy:
         router: PolicySettings = DEFAULTS,
         fees: Mapping[str, Fees] = NO_FEES,
         reliability: Reliability | None = None,
+        gateways: Collection[str] = (),
     ) -> None:
         if candidate.policy not in POLICIES:
             raise CandidateRefused(
                 "$.policy", f"there is no policy {candidate.policy!r}; known are {', '.join(POLICIES)}"
             )
-        for name in candidate.parameters:
-            if name not in PolicySettings.__struct_fields__:
-                known = ", ".join(PolicySettings.__struct_fields__)
-                raise CandidateRefused(f"$.parameters.{name}", f"there is no parameter {name!r}; known are {known}")
-        try:
-            settings = settings_of_arm(router, candidate.parameters)
-        except msgspec.ValidationError as error:
-            problem, _, place = str(error).partition(" - at `$")
-            raise CandidateRefused(f"$.parameters{place.rstrip('`')}", problem) from None
-        if settings.margin_share is not None and not 0 < settings.margin_share <= 1:
-            raise CandidateRefused("$.parameters.margin_share", "it is a share of the amount, above 0 and at most 1")
-        try:
-            self._policy = POLICIES[candidate.policy](settings, np.random.default_rng(seed))
-        except ValueError as error:
-            raise CandidateRefused("$.parameters", str(error)) from None
+        mistake = mistake_in(
+            candidate.policy, candidate.parameters, PolicySettings.__struct_fields__, gateways, order=router.order
+        )
+        if mistake is not None:
+            raise CandidateRefused(f"$.parameters.{mistake.parameter}", mistake.problem)
+        settings = settings_of_arm(router, candidate.parameters)
+        self._policy = POLICIES[candidate.policy](settings, np.random.default_rng(seed))
         self._rules = RuleSet(rules=candidate.rules)
         self._fees = fees
         self._reliability = reliability

@@ -271,6 +271,15 @@ def test_mistake_in_the_design_is_said_with_its_line(path: Path, good: str, bad:
     assert str(caught.value) == f"{path}:{line}: {problem}"
 
 
+def test_a_fixed_order_without_gateways_is_refused(path: Path) -> None:
+    """It would deal evenly, which nobody meant who wrote it; the line is told."""
+    path.write_text(MISTAKES.replace("policy: adaptive, weight: 0.5, parameters: {exploration_floor: 0.1}",
+                                     "policy: fixed_order, weight: 0.5, parameters: {order: []}"))  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        read_experiments(path, NOW, policies=(*POLICIES, "fixed_order"), default_policy="adaptive")
+    assert str(caught.value) == f"{path}:12: a fixed order needs gateways; give parameters: {{order: [...]}}"
+
+
 def test_schema_for_editors_is_the_one_that_the_types_give() -> None:
     """`ipa experiment schema` writes config/experiments.schema.json; a changed field makes this test ask for it."""
     assert (SHIPPED.parent / "experiments.schema.json").read_text(encoding="utf-8") == experiments_schema()

@@ -456,14 +456,20 @@ def test_the_model_is_drawn_to_what_it_knows() -> None:
         (Candidate(policy="clever"), "$.policy"),
         (Candidate(policy="uniform", parameters={"sorder": 1}), "$.parameters.sorder"),
         (Candidate(policy="adaptive", parameters={"exploration_floor": ["x"]}), "$.parameters.exploration_floor"),
-        (Candidate(policy="adaptive", parameters={"memory_half_life_s": 0.0}), "$.parameters"),
+        (Candidate(policy="adaptive", parameters={"memory_half_life_s": 0.0}), "$.parameters.memory_half_life_s"),
+        (Candidate(policy="adaptive", parameters={"exploration_floor": 5}), "$.parameters.exploration_floor"),
+        (Candidate(policy="adaptive", parameters={"canary_share": 0.1, "draws": -3}), "$.parameters.draws"),
+        (Candidate(policy="adaptive", parameters={"cells_max": 1e3}), "$.parameters.cells_max"),
+        (Candidate(policy="adaptive", parameters={"order": ["alpha", "bravoo"]}), "$.parameters.order"),
+        (Candidate(policy="fixed_order"), "$.parameters.order"),
+        (Candidate(policy="fixed_order", parameters={"order": []}), "$.parameters.order"),
         (Candidate(policy="adaptive", parameters={"margin_share": 1.5}), "$.parameters.margin_share"),
     ],
 )
 def test_a_candidate_that_cannot_be_is_refused_with_its_place(candidate: Candidate, place: str) -> None:
     """The mistake is named, and where it stands."""
     with pytest.raises(CandidateRefused) as refused:
-        JudgedPolicy(candidate)
+        JudgedPolicy(candidate, gateways=GATEWAYS)
     assert refused.value.place == place
 
 
