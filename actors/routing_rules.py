@@ -130,7 +130,7 @@ def _check_together(source: YamlSource, found: RuleSet, gateways: Mapping[str, G
                 )
         for finding in checks.refusals():
             told = source.error(*_refusal_in_words(found, finding))
-            if finding.certain and not finding.on_purpose:
+            if finding.certain and not finding.on_purpose and checks.refuse_all(finding.rules):
                 raise told
             doubts.append(told)
         for finding, total in checks.excesses():

@@ -87,6 +87,18 @@ class RuleChecks:
                 found.add(finding.rules)
                 yield finding
 
+    def refuse_all(self, rules: Sequence[int]) -> bool:
+        """Whether rules leave none of the payments that all of them hold for a gateway.
+
+        Raises: TooManyKinds: not everything was looked at.
+        """
+
+        def hopeless(_kind: Kind, sure: Sequence[int], perhaps: Sequence[int]) -> bool:
+            return len(sure) + len(perhaps) < len(rules)
+
+        these = [self._rules[index] for index in rules]
+        return not any(_left(self._takers_of_payment(payment), these) for payment, _ in self._kinds(rules, hopeless))
+
     def _refusal(self, payment: RoutingContext, takers: tuple[str, ...], holding: Sequence[int]) -> Finding:
         for index in holding:
             if set(takers) <= set(self._rules[index].never):

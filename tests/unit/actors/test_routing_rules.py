@@ -111,6 +111,7 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, name: str) -> None:
 MEANT = {
     "all in one never": ("rules:\n  - name: a\n    when: {methods: [upi]}\n    never: [alpha, bravo]\n", 4,
                          "it names every gateway that takes them (alpha, bravo)"),
+    "some of its payments": ("rules:\n  - {name: a, only: [gold]}\n", 2, "leaves upi payments in INR no gateway"),
     "a number has its network": ("rules:\n  - {name: a, when: {bins: ['4']}, only: [alpha]}\n"
                                  "  - {name: b, when: {networks: [mastercard]}, only: [bravo]}\n", 3,
                                  "of network mastercard whose card begins with 4"),
@@ -122,7 +123,7 @@ MEANT = {
 
 @pytest.mark.parametrize("name", MEANT)
 def test_what_may_be_meant_is_a_warning(tmp_path: Path, name: str) -> None:
-    """A refusal on purpose, and payments that most likely do not exist."""
+    """A refusal on purpose, of some payments only, and of such that most likely do not exist."""
     text, line, words = MEANT[name]
     file = tmp_path / "rules.yaml"
     file.write_text(text)
