@@ -7,20 +7,33 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from ml.routing.rules import RuleSet
 from storage.audit import audit_entry, record_audit
 from storage.database import Database, Document
-from storage.errors import translated
+from storage.errors import StoreConflict, translated
 
 COLLECTION: Final = "routing_rules"
 LAST: Final = "last"
 SUBJECT: Final = "routing:rules"
+TRIES_MAX: Final = 8
+"""Replicas that look at the file at the same moment want to write the same; whoever comes second finds it written."""
 
 
 async def keep_rules(database: Database, rules: RuleSet, now: datetime) -> None:
     """Write the rules over those before, beside every version there was, with an audit entry; the same ones stay as
-    they are, with the moment at which they came."""
+    they are, with the moment at which they came.
+
+    Raises: StoreConflict: others go on writing others.
+    """
+    conflict, pause = retry_if_exception_type(StoreConflict), wait_random(0.01, 0.1)
+    async for attempt in AsyncRetrying(retry=conflict, wait=pause, stop=stop_after_attempt(TRIES_MAX), reraise=True):
+        with attempt:
+            await _keep(database, rules, now)
+
+
+async def _keep(database: Database, rules: RuleSet, now: datetime) -> None:
     with translated():
         known = await database[COLLECTION].find_one({"_id": LAST}, {"version": True})
     before = None if known is None else known["version"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 from ml.routing.rules import Rule, RuleSet
@@ -34,3 +35,11 @@ async def test_every_change_is_audited_and_every_version_can_be_read(
     unknown = ipa(amqp_url, "rules", "show", "rules-unknown", **here)
     assert unknown.returncode == 78
     assert "the audit log names them" in unknown.stderr
+
+
+async def test_replicas_that_find_new_rules_at_the_same_moment_write_them_once(database: Database) -> None:
+    """None of them fails, and the audit log tells one change."""
+    for rules in (FIRST, SECOND):
+        await asyncio.gather(*(keep_rules(database, rules, datetime.now(UTC)) for _ in range(6)))
+    told = await read_audit(database, AuditQuery(what="routing.rules_changed"))
+    assert [each.details["version"] for each in reversed(told)] == [FIRST.version, SECOND.version]
