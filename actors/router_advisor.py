@@ -382,8 +382,9 @@ class RouterAdvisor:
         self._batches.put(recorded.batch_id, None)
         sums: dict[Alike, Together] = {}
 
-        def expecting(attempt: RecordedAttempt) -> float:
-            return _expected(attempt, self._learners.learner(DEFAULT), self._reliability, now)
+        def expecting(attempt: RecordedAttempt) -> float:  # by who knows such payments: where all are in an experiment,
+            arm = arm_of(self._learners.assignment(attempt, attempt.attempted_at))  # the default learner hears of none
+            return _expected(attempt, self._learners.learner(arm), self._reliability, now)
 
         for attempt in recorded.attempts:
             if attempt.status_previous is None and attempt.attempt_number == 1:

@@ -674,9 +674,19 @@ def test_pauses_that_nobody_told_of_are_heeded_and_newer_word_stands() -> None:
     assert worker.advise(request(9_998), NOW).ranking[0].gateway == "bravo"
 
 
-def test_a_retry_is_expected_to_succeed_as_retries_do() -> None:
-    """Second attempts succeed in half of the cases here, wherever; the answer says so, and why."""
-    worker = knowing(advisor())
+@pytest.mark.parametrize("in_experiment", [False, True])
+def test_a_retry_is_expected_to_succeed_as_retries_do(in_experiment: bool) -> None:
+    """Second attempts succeed in half of the cases here, wherever; the answer says so, and why. Also where all payments
+    are in an experiment, so that only its arms ever learn."""
+    worker = advisor()
+    if in_experiment:
+        tell(worker, PUBLISHED)
+    for number in range(400 if in_experiment else 0):
+        told = [*attempts("succeeded", "bravo", 39), *attempts("failed", "bravo", 1)]
+        tell(worker, batch([msgspec.structs.replace(each, order_id=f"ord_{number}", decision_id=f"dec_{number}")
+                            for each in told], f"batch_{number}"))  # fmt: skip
+    if not in_experiment:
+        knowing(worker)
     tell(worker, batch(second_tries("charlie", "bravo", 300, 300, 10_000), "after_1"))
     told = PreviousFailure(gateway="charlie")
     retry = worker.advise(request(1, previous_failures=[told], attempt_number=2), NOW)
