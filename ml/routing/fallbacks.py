@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from ml.routing.node import chance, logit, shift_of
+from ml.routing.node import chance, logit
 
 HALF_LIFE_S: Final = 4 * 86_400.0
 """A second attempt this long ago counts half."""
@@ -94,16 +94,18 @@ class Fallbacks:
         self._after_failures[min(failures, FAILURES_MAX) - 1].add(succeeded, not_succeeded, at, expected)
 
     def level(self, failures: int, now: float) -> float:
-        """What so many failures say of the next try anywhere: log odds to add; 0 where nothing is known."""
-        if failures < 1:
-            return 0.0
-        counts = self._after_failures[min(failures, FAILURES_MAX) - 1]
-        if counts.payments <= 0.0 or counts.expected <= 0.0:
-            return 0.0
-        payments, succeeded = counts.at_time(now)
-        if payments < COUNTS_MIN:
-            return 0.0
-        return shift_of(payments, succeeded, counts.expected * payments / counts.payments, WORTH)
+        """What so many failures say of the next try anywhere: log odds to add; 0 where nothing is known.
+
+        One more failure is thought to say as much as one less, until the attempts after it tell.
+        """
+        level = 0.0
+        for counts in self._after_failures[:failures]:
+            payments, succeeded = counts.at_time(now)
+            if payments < COUNTS_MIN or counts.expected <= 0.0:
+                continue
+            usual = logit(counts.expected / counts.payments)
+            level = logit((succeeded + WORTH * chance(usual + level)) / (payments + WORTH)) - usual
+        return level
 
     def shift(self, failed: str, gateway: str, now: float) -> float:
         """What the failure says of the next gateway: log odds to add; 0 where nothing is known, or it was long ago."""
