@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -29,6 +30,9 @@ from messaging.line import Outgoing, declare_line, publish
 from messaging.topology import EXCHANGE
 
 REPLIES_PREFETCH: Final = 1_000
+DEADLINE_MS_MAX: Final = 2_000
+"""No request lives longer than that, in the broker neither."""
+
 RESEND_PAUSE_S: Final = 0.25
 RECONNECT_PAUSE_S: Final = 5
 """After a refusal: somebody has to mend something first."""
@@ -108,12 +112,14 @@ class RoutingClient:
 
         Args:
             request: the payment; use the same ``request_id`` when asking again.
-            timeout_ms: how long to wait, milliseconds; None: the request's own deadline.
+            timeout_ms: how long to wait, milliseconds; the router is told, as the request's deadline. None: its own.
         Returns: the router's ranking, or the fallback list when none came in time: those that may be tried, the ones
             that failed for the order already last.
         Raises: MessageMalformed: the router cannot read the request; says what and where.
         """
         began = time.perf_counter()
+        if timeout_ms is not None:  # a router lets go what waits there past its deadline
+            request = msgspec.structs.replace(request, deadline_ms=min(DEADLINE_MS_MAX, max(1, math.ceil(timeout_ms))))
         timeout_s = (request.deadline_ms if timeout_ms is None else timeout_ms) / 1000
         channel = self._requests
         answer: asyncio.Future[RouteAdvised] = asyncio.get_running_loop().create_future()

@@ -132,6 +132,18 @@ async def test_a_payment_that_no_gateway_may_take_is_refused_and_not_sent_to_the
         assert route.decision.excluded
 
 
+async def test_the_router_is_told_how_long_the_client_waits(settings: Settings) -> None:
+    """It lets go what waits longer, so a client that waits longer than the request says must say so."""
+    async with routed(settings, "router_advisor") as (client, database):
+        route = await client.route(fresh(deadline_ms=1), timeout_ms=1_000)
+        assert route.answered
+
+        async def stored() -> bool:
+            return await database["decisions"].find_one({"request.deadline_ms": 1_000}) is not None
+
+        await eventually(stored)
+
+
 async def test_two_who_wait_for_the_same_request_both_get_its_answer(settings: Settings) -> None:
     """A checkout that asks again before the first answer came, with the same id, loses neither."""
     async with routed(settings, "router_advisor") as (client, _):
