@@ -214,8 +214,8 @@ class RouterAdvisor:
                 RankedGateway(
                     gateway=candidate.gateway,
                     expected_success=candidate.expected_success,
-                    success_low=candidate.success_low,
-                    success_high=candidate.success_high,
+                    success_low=candidate.belief.low,
+                    success_high=candidate.belief.high,
                     propensity=candidate.propensity,
                     reason=candidate.reason[:TEXT_LENGTH_MAX],
                     expected_value_minor=candidate.value,

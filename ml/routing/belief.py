@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ml.routing.node import chance
 
 QUANTILE: float = 1.6448536269514722
 """Of the standard normal, for a central 90 % interval."""
 
 
-class Belief:
+class Belief(msgspec.Struct, gc=False):
     """A normal posterior on the log-odds scale, and the evidence behind it.
 
     Attributes:
         log_odds: posterior mean.
         deviation: posterior standard deviation, > 0.
-        mean: expected success, 0 to 1.
         own: effective payments like this one.
         borrowed: effective payments that the gateway's other traffic counts as.
+        mean: expected success, 0 to 1.
         base: success before a sudden change that still holds; None: there is none.
         is_whole: whether that change holds for all of the gateway's payments.
         unseen_s: since when nothing was heard of the gateway and nothing was tried, seconds ago.
@@ -27,18 +29,19 @@ class Belief:
         shift: part of ``log_odds`` that the reliability model added.
     """
 
+    log_odds: float
+    deviation: float
+    own: float
+    borrowed: float
+    mean: float
     base: float | None = None
-    is_whole = False
-    unseen_s = rising = rising_s = risen = risen_payments = shift = 0.0
-
-    def __init__(
-        self, log_odds: float, deviation: float, own: float, borrowed: float, mean: float | None = None
-    ) -> None:
-        self.log_odds = log_odds
-        self.deviation = deviation
-        self.mean = chance(log_odds) if mean is None else mean
-        self.own = own
-        self.borrowed = borrowed
+    is_whole: bool = False
+    unseen_s: float = 0.0
+    rising: float = 0.0
+    rising_s: float = 0.0
+    risen: float = 0.0
+    risen_payments: float = 0.0
+    shift: float = 0.0
 
     def shift_by(self, log_odds: float) -> None:
         """Add what the reliability model knows of this payment."""

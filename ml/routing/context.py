@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from ml.routing.belief import Belief
+
 SHIFT_WORTH_SAYING: Final = 0.02
 """Log odds: less than half a point, at any rate."""
 
@@ -79,45 +81,44 @@ class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One gateway of a ranking.
 
     Attributes:
-        expected_success: posterior mean of the probability that this payment succeeds, 0 to 1.
-        success_low: lower end of the central 90 % posterior interval.
-        success_high: upper end of the central 90 % posterior interval.
+        belief: what is believed of its success with this payment.
         propensity: probability that this policy puts this gateway first, given what it knew.
-        payments: effective number of payments the estimate rests on (old ones count less).
-        own: those of them that were like this payment.
-        shift: what else is known of the payment added to the estimate, log odds.
-        shifted_by: what that comes from, in words.
+        shifted_by: what the shift of the belief comes from, in words.
         value: what the payment is worth at this gateway, minor units; None: only success counts.
         failed_before: whether it failed for this order already.
         unwell: why it is avoided; None: it is not.
     """
 
     gateway: str
-    expected_success: float
-    success_low: float
-    success_high: float
+    belief: Belief
     propensity: float
-    payments: float
-    own: float = 0.0
-    shift: float = 0.0
     shifted_by: str = ""
     value: float | None = None
     failed_before: bool = False
     unwell: str | None = None
 
+    @property
+    def expected_success(self) -> float:
+        """Posterior mean of the probability that this payment succeeds, 0 to 1."""
+        return self.belief.mean
+
+    @property
+    def payments(self) -> float:
+        """Effective number of payments the estimate rests on (old ones count less)."""
+        return self.belief.own + self.belief.borrowed
+
     @cached_property
     def reason(self) -> str:
         """What the estimate rests on, in words; made when it is first read, because most are never read."""
-        borrowed = self.payments - self.own
-        if self.own < 0.5:
-            basis = f"none of its recent payments is like this one, its others count as {borrowed:.0f}"
+        belief = self.belief
+        if belief.own < 0.5:
+            basis = f"none of its recent payments is like this one, its others count as {belief.borrowed:.0f}"
         else:
-            basis = f"from about {self.own:.0f} recent payments like this, its others count as {borrowed:.0f}"
-        interval = f"90 % interval {self.success_low:.1%} to {self.success_high:.1%}"
-        text = f"{self.expected_success:.1%} expected ({interval}), {basis}"
-        if abs(self.shift) > SHIFT_WORTH_SAYING:
-            without = 1.0 / (1.0 + math.exp(self.shift) * (1.0 / self.expected_success - 1.0))
-            text += f"; {self.shifted_by} make {100 * (self.expected_success - without):+.1f} points of it"
+            basis = f"from about {belief.own:.0f} recent payments like this, its others count as {belief.borrowed:.0f}"
+        text = f"{belief.mean:.1%} expected (90 % interval {belief.low:.1%} to {belief.high:.1%}), {basis}"
+        if abs(belief.shift) > SHIFT_WORTH_SAYING:
+            without = 1.0 / (1.0 + math.exp(belief.shift) * (1.0 / belief.mean - 1.0))
+            text += f"; {self.shifted_by} make {100 * (belief.mean - without):+.1f} points of it"
         if self.value is not None:
             text += f"; worth {self.value:.0f} minor units"
         if self.failed_before:

@@ -36,12 +36,28 @@ class Estimates(Lessons):
         """What is believed of each gateway for one kind of payment, in the order given."""
         whole = self._whole()
         rows = [self._table.use(key) or UNKNOWN_ROW for key in keys_of(method, issuer, network)]
-        hour = int(now % DAY_S * HOUR_BINS / DAY_S)
         common = 0.0
         for row in rows:
             common += row.common.shift
-        tops = self._table.tops
-        return [self._belief(gateway, tops.get(gateway), rows, whole, common, hour, now) for gateway in gateways]
+        prior, tops = WHOLE_WORTH * whole, self._table.tops
+        hour = int(now % DAY_S * HOUR_BINS / DAY_S)
+        believed = []
+        for gateway in gateways:
+            top = tops.get(gateway)
+            if top is None:
+                believed.append(self._of_unknown(logit(whole) + self._level + common))
+                continue
+            z = logit((top.succeeded + prior) / (top.payments + WHOLE_WORTH)) + top.shift + common
+            nodes, is_apart = [], top.apart
+            for row in rows:
+                node = row.cells.get(gateway, UNKNOWN)
+                nodes.append(node)
+                z += node.shift
+                is_apart |= node.apart
+            z += self._hours.get((gateway, hour), UNKNOWN).shift
+            believe = self._apart_belief if is_apart else self._belief
+            believed.append(believe(z, top, nodes, now))
+        return believed
 
     def overall(self, gateways: tuple[str, ...], now: float) -> list[Belief]:
         """What is believed of each gateway over all its payments, in the order given."""
@@ -53,7 +69,7 @@ class Estimates(Lessons):
             payments, succeeded = (top.payments * keep, top.succeeded * keep) if top is not None else (0.0, 0.0)
             rate = (succeeded + WHOLE_WORTH * whole) / (payments + WHOLE_WORTH)
             deviation = 1.0 / math.sqrt((payments + WHOLE_WORTH) * max(rate * (1 - rate), 1e-3))
-            believed.append(Belief(logit(rate), deviation, payments, WHOLE_WORTH))
+            believed.append(Belief(logit(rate), deviation, payments, WHOLE_WORTH, rate))
         return believed
 
     def note_probe(self, method: str, issuer: str, gateway: str, now: float, network: str | None = None) -> None:
@@ -72,65 +88,49 @@ class Estimates(Lessons):
         self.learned += 1
         self._noted = ()
 
-    def _belief(  # all that two hundred thousand beliefs a second have in common, taken once
-        self, gateway: str, top: Node | None, rows: list[Row], whole: float, common: float, hour: int, now: float
-    ) -> Belief:
-        if top is None:
-            z = logit(whole) + self._level + common
-            rate = chance(z)
-            return Belief(z, 1.0 / math.sqrt(WHOLE_WORTH * max(rate * (1 - rate), 1e-3)), 0.0, WHOLE_WORTH)
-        nodes = [row.cells.get(gateway, UNKNOWN) for row in rows]
-        z = self._own(top, whole) + common
-        for node in nodes:
-            z += node.shift
-        if not self._alert:
-            return self._steady_belief(z, top, nodes, now)
-        z += self._hours.get((gateway, hour), UNKNOWN).shift
-        strength = STRENGTH_APART if top.apart else self._recent_pools[0].strength
-        shift, wide = top.recent_shift(now, self._recent, strength)
-        z += shift
-        apart = top if top.apart else None
-        held = wide if top.apart else 0.0
-        narrow, narrow_strength = 0.0, self._recent_pools[1].strength
+    def _of_unknown(self, z: float) -> Belief:
+        """Of a gateway that was never heard of: what all the others do, in doubt."""
+        rate = chance(z)
+        return Belief(z, 1.0 / math.sqrt(WHOLE_WORTH * max(rate * (1 - rate), 1e-3)), 0.0, WHOLE_WORTH, rate)
+
+    def _belief(self, z: float, top: Node, nodes: list[Node], now: float) -> Belief:
+        """What is different now at the gateway, and there for the method and issuer, goes on top of what is steady."""
+        of_top, of_leaf = self._recent_pools[0].strength, self._recent_pools[1].strength
         leaf = nodes[LEAF - 1]
-        for node in nodes:
-            if node.apart:
-                shift, narrow = node.recent_shift(now, self._recent, STRENGTH_APART)
-                apart = apart or node
-            elif node is leaf:
-                shift, narrow = node.recent_shift(now, self._recent, narrow_strength)
-            else:
-                continue
-            z += shift
-            if narrow > held:
-                held = narrow
+        shift, wide = top.recent_shift(now, self._recent, of_top)
+        z += shift
+        shift, narrow = leaf.recent_shift(now, self._recent, of_leaf)
+        z += shift
         rate = chance(z)
         noise = rate * (1 - rate)
         noise = 1.0 / noise if noise > 1e-3 else 1e3
-        if apart is not None:
-            belief = Belief(z, math.sqrt(noise / (STRENGTH_APART + held)), held, STRENGTH_APART, rate)
-            belief.base = apart.base
-            belief.is_whole = top.apart
-        else:
-            variance = self._variance(top, nodes) + 1.0 / (strength + wide) + 1.0 / narrow_strength
-            variance *= noise / (1.0 + narrow * variance)
-            belief = Belief(z, math.sqrt(variance), leaf.payments, self._borrowed(top, leaf.payments), rate)
-        self._note_unseen(belief, apart or top, top, nodes, now)
+        variance = self._variance(top, nodes) + 1.0 / (of_top + wide) + 1.0 / of_leaf
+        variance *= noise / (1.0 + narrow * variance)
+        most, others = self._steady_pools[LEAF - 1].strength, top.payments - leaf.payments
+        borrowed = WHOLE_WORTH + others if others > 0.0 else WHOLE_WORTH
+        own = leaf.payments * (math.exp((leaf.at - now) * self._long) if now > leaf.at else 1.0)
+        belief = Belief(z, math.sqrt(variance), own, borrowed if borrowed < most else most, rate)
+        self._note_unseen(belief, top, top, nodes, now)
         return belief
 
-    def _steady_belief(self, z: float, top: Node, nodes: list[Node], now: float) -> Belief:
+    def _apart_belief(self, z: float, top: Node, nodes: list[Node], now: float) -> Belief:
+        """Where something has suddenly changed, only what came since says how it stands."""
+        leaf, held = nodes[LEAF - 1], 0.0
+        for node in (top, *nodes):
+            if not node.apart and node is not top and node is not leaf:
+                continue
+            strength = STRENGTH_APART if node.apart else self._recent_pools[int(node is leaf)].strength
+            shift, payments = node.recent_shift(now, self._recent, strength)
+            z += shift
+            if node.apart or node is leaf:
+                held = max(held, payments)
         rate = chance(z)
         noise = 1.0 / max(rate * (1 - rate), 1e-3)
-        leaf = nodes[LEAF - 1]
-        own = leaf.payments * (math.exp((leaf.at - now) * self._long) if now > leaf.at else 1.0)
-        variance = noise * self._variance(top, nodes)
-        return Belief(z, math.sqrt(variance), own, self._borrowed(top, own), rate)
-
-    def _borrowed(self, top: Node, own: float) -> float:
-        """Payments that the gateway's other traffic is worth to a part with so many of its own."""
-        most, others = self._steady_pools[LEAF - 1].strength, top.payments - own
-        borrowed = WHOLE_WORTH + others if others > 0.0 else WHOLE_WORTH
-        return borrowed if borrowed < most else most
+        belief = Belief(z, math.sqrt(noise / (STRENGTH_APART + held)), held, STRENGTH_APART, rate)
+        apart = next(node for node in (top, *nodes) if node.apart)
+        belief.base, belief.is_whole = apart.base, top.apart
+        self._note_unseen(belief, apart, top, nodes, now)
+        return belief
 
     def _variance(self, top: Node, nodes: list[Node]) -> float:
         """Variance of the steady part in that of one outcome: each node by itself hears what those below it did not."""

@@ -55,7 +55,8 @@ def chances_of_being_best(
     """
     count = len(beliefs)
     points = normal_points(count, draws)
-    scores = points * [belief.deviation * boldness for belief in beliefs] + [belief.log_odds for belief in beliefs]
+    scores = points * [belief.deviation * boldness for belief in beliefs]
+    scores += [belief.log_odds for belief in beliefs]
     if worth is not None:
         won, lost = np.array([(each.won, each.lost) for each in worth]).T
         scores = lost + (won - lost) / (1.0 + np.exp(-scores))

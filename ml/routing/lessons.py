@@ -139,7 +139,7 @@ class Lessons:
         self._table = CellTable(cells_max)
         self._hours: dict[tuple[str, int], Node] = {}
         self._steady_pools = [Pooling(), Pooling(SHARED_FIRST), Pooling(SHARED_FIRST), Pooling()]
-        self._recent_pools = [Pooling(RECENT_FIRST, most=RECENT_MAX) for _ in range(2)]
+        self._recent_pools = [Pooling(RECENT_FIRST if alert else math.inf, most=RECENT_MAX) for _ in range(2)]
         self._hour_pool = Pooling(HOURS_FIRST, most=RECENT_MAX)
         self._unfitted, self._fit_after = 0.0, FIT_AFTER
         self._level = 0.0

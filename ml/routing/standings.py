@@ -63,13 +63,8 @@ class Standing:
         self._candidates = [
             RankedCandidate(
                 gateway=gateway,
-                expected_success=belief.mean,
-                success_low=belief.low,
-                success_high=belief.high,
+                belief=belief,
                 propensity=first / self._total,
-                payments=belief.own + belief.borrowed,
-                own=belief.own,
-                shift=belief.shift,
                 shifted_by=shifted_by,
                 value=None if worth is None else value,
                 failed_before=bool(tier & 1),

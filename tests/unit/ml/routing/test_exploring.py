@@ -15,7 +15,7 @@ DAY_S = 86_400.0
 
 def believed(mean: float, **seen: float) -> Belief:
     """A gateway that is thought to succeed so often."""
-    belief = Belief(logit(mean), 0.1, 100.0, 2.0)
+    belief = Belief(logit(mean), 0.1, 100.0, 2.0, mean)
     for name, value in seen.items():
         setattr(belief, name, value)
     return belief

@@ -234,6 +234,6 @@ def test_reasons_name_the_payments_they_rest_on() -> None:
     policy = taught(adaptive(exploration_floor=0), {"alpha": 0.5, "bravo": 0.95, "charlie": 0.5}, 1000)
     first = policy.rank(CONTEXT, GATEWAYS, 0).candidates[0]
     assert first.gateway == "bravo"
-    assert first.reason.startswith(f"{first.expected_success:.1%} expected (90 % interval {first.success_low:.1%} to ")
+    assert first.reason.startswith(f"{first.expected_success:.1%} expected (90 % interval {first.belief.low:.1%} to ")
     assert "from about 1000 recent payments like this" in first.reason
-    assert first.success_low < first.expected_success < first.success_high
+    assert first.belief.low < first.expected_success < first.belief.high
