@@ -17,7 +17,7 @@ from ml.routing.belief import Belief
 from ml.routing.context import Outcome
 from ml.routing.lessons import DAY_S, HOUR_BINS, STRENGTH_APART, WHOLE_WORTH, Lessons, keys_of
 from ml.routing.node import Node, chance, logit
-from ml.routing.table import ISSUER, LEAF, METHOD, Row, is_of_one
+from ml.routing.table import ISSUER, LEAF, Row, is_of_one
 
 UNKNOWN: Final = Node(0.0)
 UNKNOWN_ROW: Final = Row()
@@ -135,31 +135,31 @@ class Estimates(Lessons):
     def _variance(self, top: Node, nodes: list[Node]) -> float:
         """Variance of the steady part in that of one outcome: each node by itself hears what those below it did not."""
         first, beside, both, last = self._steady_pools
-        own = nodes[LEAF - 1].payments
-        heard = nodes[METHOD - 1].payments or own
+        at_method, at_issuer, leaf, *narrower = nodes
+        own = leaf.payments
+        heard, of_issuer = at_method.payments or own, at_issuer.payments or own
         alone = top.payments - heard
         variance = 1.0 / (WHOLE_WORTH + (alone if alone > 0.0 else 0.0)) + 1.0 / first.strength
         if heard > own:
             variance /= 1.0 + (heard - own) * variance
-        of_issuer = nodes[ISSUER - 1].payments or own
         if is_of_one(of_issuer, own):
             variance += 1.0 / beside.strength
         else:
             variance += 1.0 / (beside.strength + of_issuer - own) + 1.0 / both.strength
-        if len(nodes) > LEAF:
-            narrower = nodes[LEAF].payments
-            if own > narrower:
-                variance /= 1.0 + (own - narrower) * variance
-            variance, own = variance + 1.0 / last.strength, narrower
+        for node in narrower:
+            if own > node.payments:
+                variance /= 1.0 + (own - node.payments) * variance
+            variance, own = variance + 1.0 / last.strength, node.payments
         return variance / (1.0 + own * variance)
 
     def _note_unseen(self, belief: Belief, node: Node, top: Node, nodes: list[Node], now: float) -> None:
         """Note since when nothing was seen, and whether what was seen last looks like a rise."""
         seen = node.at if node.at > node.probed else node.probed
-        belief.unseen_s = now - seen if now > seen else 0.0
+        if now > seen:
+            belief.unseen_s = now - seen
         run = node.rise
         if node is top:
-            for below in nodes[ISSUER - 1 : LEAF]:
+            for below in (nodes[ISSUER - 1], nodes[LEAF - 1]):
                 if below.rise.evidence > run.evidence:
                     run = below.rise
         if run.evidence > 0:
