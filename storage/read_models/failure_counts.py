@@ -23,7 +23,7 @@ from storage import compaction
 from storage.database import Database, Document
 from storage.errors import translated
 from storage.read_models.measures import QUERY_MS_MAX
-from storage.read_models.time_sample import STRETCHES, TimeSample, count_up_to, sample_of
+from storage.read_models.time_sample import STRETCHES, Size, TimeSample, count_up_to, sample_of
 
 EVERY_MAX: Final = 40_000
 """Attempts of a period that are looked at one by one; of more, sums are read or stretches are sampled."""
@@ -141,8 +141,8 @@ async def read_counts(database: Database, query: InsightQuery, dimension: Dimens
     """Count a period and the one before it. Returns: in which way, and both."""
     before = query.before()
     sample, sample_before = await asyncio.gather(
-        sample_of(database, "attempts", query.since, query.until, wanted=EVERY_MAX),
-        sample_of(database, "attempts", before.since, before.until, wanted=EVERY_MAX),
+        sample_of(database, "attempts", query.since, query.until, Size(EVERY_MAX)),
+        sample_of(database, "attempts", before.since, before.until, Size(EVERY_MAX)),
     )
     is_few = sample is None and sample_before is None
     if not is_few and (ranges := await _summed_ranges(database, query, dimension)):

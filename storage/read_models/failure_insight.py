@@ -28,7 +28,7 @@ from storage.database import Database, Document
 from storage.errors import translated
 from storage.read_models.failure_counts import Basis, Counts, Dimension, InsightQuery, aggregated, read_counts
 from storage.read_models.measures import QUERY_MS_MAX, Money
-from storage.read_models.time_sample import TimeSample, sample_of
+from storage.read_models.time_sample import Size, TimeSample, sample_of
 
 ROWS_MAX: Final = 200
 ATTEMPTS_READ_MAX: Final = 30_000
@@ -201,7 +201,7 @@ async def read_failure_rates(database: Database, query: InsightQuery, dimension:
 
 async def read_pareto(database: Database, query: InsightQuery) -> Pareto:
     """The reasons of failures by count and by amount, each with its raw codes and a payment to look at."""
-    sample = await sample_of(database, "failures", query.since, query.until, wanted=FAILURES_READ_MAX)
+    sample = await sample_of(database, "failures", query.since, query.until, Size(FAILURES_READ_MAX))
     if sample is not None and not sample.is_even:
         return Pareto(query=query, sampled_share=0.0, why_not=UNEVEN, failures=0, reasons=[], by_amount={})
     match = query.match() if sample is None else sample.match() | query.chosen()

@@ -25,7 +25,7 @@ from storage.read_models.failure_insight import (
     read_orders_insight,
     read_pareto,
 )
-from storage.read_models.time_sample import STRETCHES, TimeSample, sample_of
+from storage.read_models.time_sample import STRETCHES, Size, TimeSample, sample_of
 from tests.web_documents import fill, fill_attempts
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -335,7 +335,7 @@ async def test_a_sample_is_bounded_however_attempts_come(
     """Never more than twice what is wanted is read; a sample of less than half of it says that it is none."""
     moments, wanted = shape(random.Random(seed)), 200
     await database["attempts"].insert_many({"_id": str(n), "attempted_at": at} for n, at in enumerate(moments))
-    sample = await sample_of(database, "attempts", START, START + timedelta(days=91), wanted=wanted)
+    sample = await sample_of(database, "attempts", START, START + timedelta(days=91), Size(wanted))
     assert sample is not None
     read = await database["attempts"].count_documents(sample.match())
     assert read <= 2 * wanted
@@ -392,20 +392,21 @@ async def test_a_category_of_one_method_is_sampled(database: Database, monkeypat
 
 
 async def test_stretches_lie_apart_and_tell_their_number(database: Database) -> None:
-    """Every part has one stretch of the share asked for; a document is found if it lies in one, and knows in which."""
+    """Every part has one stretch of the share asked for, in two pieces where it is over the end; a document is found if
+    it lies in one, and knows in which."""
     since, until = START, START + timedelta(hours=5)
     sample = TimeSample(since=since, until=until, share=0.1)
-    bounds = [each["attempted_at"] for each in sample.match()["$or"]]
     part = (until - since) / STRETCHES
-    for number, bound in enumerate(bounds):
-        assert (
-            since + number * part
-            <= bound["$gte"]
-            < bound["$lt"]
-            <= since + (number + 1) * part + timedelta(milliseconds=1)
-        )
-        assert (bound["$lt"] - bound["$gte"]) / part == pytest.approx(0.1, abs=1e-6)
-    middles = [bound["$gte"] + 0.05 * part for bound in bounds]
+    pieces: dict[int, list[tuple[datetime, datetime]]] = {}
+    for bound in (each["attempted_at"] for each in sample.match()["$or"]):
+        assert bound["$gte"] < bound["$lt"]
+        pieces.setdefault((bound["$gte"] - since) // part, []).append((bound["$gte"], bound["$lt"]))
+    assert sorted(pieces) == list(range(STRETCHES))
+    for number, mine in pieces.items():
+        assert mine[-1][1] <= since + (number + 1) * part
+        assert sum((end - start) / part for start, end in mine) == pytest.approx(0.1, abs=1e-6)
+    assert 5 <= sum(len(mine) == 2 for mine in pieces.values()) <= 15
+    middles = [mine[-1][0] + (mine[-1][1] - mine[-1][0]) / 2 for _, mine in sorted(pieces.items())]
     await database["attempts"].insert_many({"_id": str(n), "attempted_at": at} for n, at in enumerate(middles))
     await database["attempts"].insert_one({"_id": "before", "attempted_at": since - timedelta(seconds=1)})
     cursor = await database["attempts"].aggregate([{"$match": sample.match()}, {"$set": {"number": sample.number()}}])
