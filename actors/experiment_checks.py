@@ -44,6 +44,14 @@ def check_judgement(source: YamlSource, place: str, experiment: Experiment) -> N
         )
 
 
+def check_methods(source: YamlSource, place: str, experiment: Experiment, taken: Collection[str]) -> None:
+    """No method that only differs by its capitals from one that gateways take: nobody would be in the experiment."""
+    for index, method in enumerate(experiment.methods):
+        alike = next((name for name in sorted(taken) if name.lower() == method.lower()), method)
+        if method not in taken and alike in taken:
+            raise source.error(f"{place}.methods[{index}]", f"no gateway takes {method!r}; write {alike}")
+
+
 def check_parameters(
     source: YamlSource, place: str, experiment: Experiment, known: Collection[str], gateways: Collection[str]
 ) -> None:

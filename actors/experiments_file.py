@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -13,14 +13,16 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from actors.experiment_checks import check_judgement, check_layers, check_parameters
+from actors.experiment_checks import check_judgement, check_layers, check_methods, check_parameters
 from config.errors import ConfigError
+from config.gateways import Gateway
 from config.yaml_source import YamlSource
 from messaging.contracts import ExperimentsDefined
 from ml.experiments.assignment import BUCKETS, arm_ranges
 from ml.experiments.design import HOLDOUT, Experiment, Holdout, Layer
 
 VERSION_HEX_DIGITS: Final = 16
+NO_GATEWAYS: Final[Mapping[str, Gateway]] = {}
 
 
 class ExperimentsDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,7 +41,7 @@ class ExperimentsFile:
         policies: names of the routing policies that exist.
         default_policy: the policy of payments that are in no experiment.
         parameters: names of what an arm may set for its policy.
-        gateways: names of the gateways that exist.
+        gateways: that exist; none: what they are called and take is not looked at.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class ExperimentsFile:
         *,
         default_policy: str,
         parameters: Collection[str] = (),
-        gateways: Collection[str] = (),
+        gateways: Mapping[str, Gateway] = NO_GATEWAYS,
     ) -> None:
         self._path = path
         self._policies = policies
@@ -95,7 +97,7 @@ def read_experiments(  # the file, the time, and the four things that its words 
     policies: Collection[str],
     default_policy: str,
     parameters: Collection[str] = (),
-    gateways: Collection[str] = (),
+    gateways: Mapping[str, Gateway] = NO_GATEWAYS,
 ) -> ExperimentsDefined:
     """Read and check the experiments file.
 
@@ -105,7 +107,7 @@ def read_experiments(  # the file, the time, and the four things that its words 
         policies: names of the routing policies that exist.
         default_policy: the policy of payments that are in no experiment; one of ``policies``.
         parameters: names of what an arm may set for its policy.
-        gateways: names of the gateways that exist.
+        gateways: that exist; none: what they are called and take is not looked at.
     Returns: all experiments in the order of the file, disabled ones too. The version names their content: the same
         content has the same version, whatever its comments and layout.
     Raises: ConfigError: the file does not fit; says line, mistake and remedy.
@@ -118,11 +120,13 @@ def read_experiments(  # the file, the time, and the four things that its words 
     if document.holdout is not None and document.holdout.policy not in policies:
         raise source.error("$.holdout.policy", _unknown_policy(document.holdout.policy, policies))
     _check_unique(source, document)
+    taken = {method for gateway in gateways.values() for method in gateway.methods}
     for index, experiment in enumerate(experiments):
         place = f"$.experiments[{index}]"
         _check_arms(source, place, experiment, policies)
         check_judgement(source, place, experiment)
         check_parameters(source, place, experiment, parameters, gateways)
+        check_methods(source, place, experiment, taken)
     check_layers(source, document.layers, experiments)
     _check_reachable(source, experiments)
     content = msgspec.json.encode(

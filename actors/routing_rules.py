@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from ml.routing.rules import FLOORS_MAX, Condition, Rule, RuleSet
 
 log = structlog.get_logger(__name__)
 
+COUNTRY: Final = re.compile(r"[A-Z]{2}")
 NESTED_MAX: Final = 8
 """Conditions within conditions; more is a riddle, not a rule."""
 
@@ -243,6 +245,11 @@ def _check_condition(  # the condition, where it stands, and as it is written: a
             if name not in taken:
                 known = ", ".join(sorted(taken))
                 raise source.error(f"{place}.{field}[{index}]", f"no gateway takes {name!r}; taken are {known}")
+    for index, name in enumerate(when.countries):
+        if not COUNTRY.fullmatch(name):
+            raise source.error(
+                f"{place}.countries[{index}]", f"{name!r} is no country; write two capital letters, as DE"
+            )
     if when.amount_minor_max is not None and when.amount_minor_max < when.amount_minor_min:
         raise source.error(f"{place}.amount_minor_max", "amount_minor_max is below amount_minor_min: no payment fits")
     for field in SAY_NOTHING:

@@ -49,12 +49,18 @@ class _GatewaysFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load_gateways(path: Path) -> dict[str, Gateway]:
     """Read the gateways file, keyed by name.
 
-    Raises: ConfigError: the file does not fit, or names a gateway twice.
+    Raises: ConfigError: the file does not fit, names a gateway twice, or spells a method in two ways.
     """
     source = YamlSource(path)
     gateways: dict[str, Gateway] = {}
+    methods: dict[str, str] = {}
     for index, gateway in enumerate(source.as_type(_GatewaysFile).gateways):
         if gateway.name in gateways:
             raise source.error(f"$.gateways[{index}].name", f"gateway {gateway.name!r} is listed twice; remove one")
         gateways[gateway.name] = gateway
+        for number, method in enumerate(gateway.methods):
+            other = methods.setdefault(method.lower(), method)
+            if other != method:
+                place = f"$.gateways[{index}].methods[{number}]"
+                raise source.error(place, f"method {method!r} is {other!r} elsewhere; write it the same way each time")
     return gateways

@@ -234,7 +234,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         try:
             msgspec.convert(values, Settings)
         except msgspec.ValidationError as error:
-            raise overlay.located(error) from None
+            raise overlay.located(error, Settings) from None
         _checked(values, overlay)
     for variable, section, key, text in _variables(environment):
         values = _with_variable(values, variable, section, key, text)

@@ -15,8 +15,7 @@ from storage.read_models.time_sample import Size, sample_of
 
 STRETCHES: Final = 672
 """Stretches that a time of many attempts is read in: one for each hour of four weeks, so that an incident of hours, or
-an hour of the day, has its share and no more. Four times as many would take
-half as long again to read."""
+an hour of the day, has its share and no more. Four times as many would take half as long again to read."""
 
 ROWS_MAX: Final = 120_000
 """Attempts read at most, over all stretches."""

@@ -12,6 +12,7 @@ import pytest
 
 from actors.experiments_file import ExperimentsFile, experiments_schema, read_experiments
 from config.errors import ConfigError
+from config.gateways import Gateway
 from messaging.contracts import ExperimentsDefined
 from ml.experiments.design import Arm, Experiment, Guardrail, Holdout, Layer, RampStep
 
@@ -103,14 +104,16 @@ def test_version_names_the_content(path: Path) -> None:
          "seed 'first' is already that of 'checkout-q4'; with one seed both would split alike, so give each its own"),
         ("- name: control", "- name: learner", 16, "'upi' has two arms 'learner'; rename one"),
         ("methods: [upi]", "methodes: [upi]", 11,
-         "object contains unknown field `methodes` (at $.experiments[1])"),
-        ("weight: 0.9", "weight: high", 15, "expected `float`, got `str` (at $.experiments[1].arms[0].weight)"),
+         "object contains unknown field `methodes` (at $.experiments[1]); did you mean methods?"),
+        ("weight: 0.9", "weight: high", 15,
+         "expected `float`, got `str` (at $.experiments[1].arms[0].weight); write a number"),
         ("coverage: 0.5", "coverage: 0.0001", 7,
          "arm 'learner' of 'checkout-q4' gets none of the 10000 buckets; raise its weight or the coverage"),
         ("coverage: 0.5", "coverage: 1", 9,
          "experiment 'upi' never gets a payment, 'checkout-q4' above takes them all; lower the coverage of "
          "'checkout-q4', or limit its methods or countries"),
-        ("coverage: 0.5", "coverage: 0", 5, "expected `float` > 0.0 (at $.experiments[0].coverage)"),
+        ("coverage: 0.5", "coverage: 0", 5,
+         "expected `float` > 0.0 (at $.experiments[0].coverage); not 0: write a number above 0, at most 1"),
         ("coverage: 0.5", "seed: again", 5, "key '$.experiments[0].seed' stands here a second time; remove one"),
     ],
 )  # fmt: skip
@@ -249,7 +252,9 @@ experiments:
         ("policy: uniform}\nexperiments", "policy: none}\nexperiments", 3,
          "there is no policy 'none'; known are adaptive, best_fixed, uniform"),
         ("metric: cost_minor_per_order", "metric: cost", 21,
-         "invalid enum value 'cost' (at $.experiments[1].guardrails[0].metric)"),
+         "invalid enum value 'cost' (at $.experiments[1].guardrails[0].metric); known are "
+         "attempts_per_order, authorization_rate, cost_minor_per_order, first_attempt_rate, latency_ms, "
+         "order_success_rate, revenue_minor_per_order"),
         ("unit: order_id", "stop: 2026-01-01T00:00:00Z\n    start: 2026-01-02T00:00:00Z", 18,
          "'two' stops before it starts; give a later stop"),
         ("unit: order_id", "unit: time_block\n    block_minutes: 50", 19,
@@ -260,7 +265,8 @@ def test_mistake_in_the_design_is_said_with_its_line(path: Path, good: str, bad:
     """Layers, ramps, money, parameters, times: what cannot be run or judged is refused before it does harm."""
     known: dict[str, Any] = {
         "policies": POLICIES, "default_policy": "adaptive", "parameters": ("exploration_floor", "order", "draws"),
-        "gateways": ("alpha", "bravo"),
+        "gateways": {name: Gateway(name=name, title=name, methods=["upi"], currencies=["INR"])
+                     for name in ("alpha", "bravo")},
     }  # fmt: skip
     path.write_text(MISTAKES)
     assert read_experiments(path, NOW, **known).holdout
