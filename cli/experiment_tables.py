@@ -8,6 +8,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from cli.tables import print_table
+
 if TYPE_CHECKING:
     from ml.experiments.planning import Plan
     from storage.read_models.experiment_report import ExperimentStory
@@ -28,7 +30,7 @@ def show_plan(made: Plan) -> None:
         days = made.days(units)
         shown = "unknown: give --per-day" if days is None else f"{days:.1f}" if days >= 0.1 else "less than 0.1"
         table.add_row(told, f"{units:,}", shown)
-    Console(width=100).print(table)
+    print_table(table)
     click.echo("Run whole weeks, and not less than one: a week has all its days.")
 
 
@@ -45,7 +47,7 @@ def show_results(story: ExperimentStory) -> None:
         value = "" if arm.value is None else metric.shown(arm.value)
         error = "" if arm.standard_error is None else metric.shown(1.96 * arm.standard_error, signed=True)[1:]
         table.add_row(arm.arm, arm.policy, f"{arm.units:,}", f"{arm.mature:,}", value, error)
-    console.print(table)
+    print_table(table, console)
     for guardrail in report.guardrails:
         console.print(f"{guardrail.state}: {guardrail.words}", markup=False, soft_wrap=True)
     for part in (part for part in story.segments if part.differs):

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.known_store import with_store
+from cli.tables import print_table
 
 if TYPE_CHECKING:
     from ml.failures.corrections import Correction
@@ -45,7 +46,7 @@ def list_open(gateway: str | None, limit: int) -> None:
             " or ".join(code.guesses),
         )
     console = Console(highlight=False)
-    console.print(table)
+    print_table(table, console)
     covered = f"{found.failures_from_tables} of {found.failures} failures since {found.since:%Y-%m-%d}"
     console.print(f"{covered} are in a table")
 
@@ -68,7 +69,7 @@ def list_table(gateway: str | None) -> None:
             row.changed_by,
             row.reason,
         )
-    Console(highlight=False).print(table)
+    print_table(table, Console(highlight=False))
 
 
 @codes.command()

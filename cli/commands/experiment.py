@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from cli.errors import CliError
 from cli.experiment_tables import show_plan, show_results
+from cli.tables import print_table
 
 if TYPE_CHECKING:
     from messaging.contracts import ExperimentsDefined
@@ -114,7 +114,7 @@ def status(as_json: bool) -> None:
         table.add_row(report.experiment, runs, share, units, report.standing, report.verdict)
     for waiting in found.waiting:
         table.add_row(waiting.name, "yes" if waiting.enabled else "no", "", "0", "waiting", "nothing was reported yet")
-    Console().print(table)
+    print_table(table)
     if found.allocation_published_at is not None:
         when = found.allocation_published_at.strftime("%Y-%m-%d %H:%M:%S")
         who, cause = found.allocation_published_by, found.allocation_cause

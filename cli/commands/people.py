@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from cli.tables import print_table
 from storage.users import Role
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def list_users() -> None:
         standing = "active" if user.disabled_at is None else f"disabled {user.disabled_at:%Y-%m-%d %H:%M}"
         last = "never" if user.last_login_at is None else f"{user.last_login_at:%Y-%m-%d %H:%M}"
         table.add_row(user.name, user.role, standing, f"{user.created_at:%Y-%m-%d %H:%M}", last)
-    Console().print(table)
+    print_table(table)
 
 
 @users.command("role")
@@ -137,7 +137,7 @@ def list_tokens() -> None:
     for token in found:
         used = "never" if token.last_used_at is None else f"{token.last_used_at:%Y-%m-%d %H:%M}"
         table.add_row(token.name, " ".join(token.scopes), token.made_by, f"{token.expires_at:%Y-%m-%d}", used)
-    Console().print(table)
+    print_table(table)
 
 
 @tokens.command("delete")

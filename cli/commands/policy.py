@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from cli.ages import AGE
 from cli.known_store import with_store
+from cli.tables import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +114,7 @@ def _show(judged: JudgedLog) -> None:
     table.add_row("all", *_cells(result))
     for part in found.segments:
         table.add_row(f"{part.kind} {part.value}", *_cells(part.result))
-    Console().print(table)
+    print_table(table)
     if judged.margin_share is not None:
         _show_money(found, judged.margin_share)
     if found.if_unknown is not None and found.unknown:
@@ -157,7 +157,7 @@ def _show_money(found: Evaluation, margin_share: float) -> None:
         else:
             told = (result.candidate, result.gain, result.observed)
             table.add_row(*size, *(cell(each, part.currency) for each in told))
-    Console().print(table)
+    print_table(table)
     for part in found.money:
         if isinstance(part.result, Refused):
             click.echo(f"no answer in {part.currency}: {part.result.why}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from cli.tables import print_table
 from messaging.asyncapi import asyncapi_yaml
 from messaging.topology import describe
 
@@ -29,4 +29,4 @@ def topology(as_json: bool, asyncapi: bool) -> None:
     table = Table("queue", "hears", "says")
     for queue, hears, says in rows:
         table.add_row(queue, hears.replace(" ", "\n"), says.replace(" ", "\n"), end_section=True)
-    Console().print(table)
+    print_table(table)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from cli.known_store import with_store
+from cli.tables import print_table
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -75,7 +75,7 @@ def list_versions(name: str | None) -> None:
         metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in each.metrics.items())
         times = [time.strftime("%Y-%m-%d %H:%M") for time in (each.trained_at, each.window_from, each.window_to)]
         table.add_row(each.kind, str(each.version), each.status.replace("_", " "), *times, metrics)
-    Console().print(table)
+    print_table(table)
 
 
 @train.command("promote")

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from cli.known_store import with_store
+from cli.tables import print_table
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -115,7 +116,7 @@ def _show(choice: Choice, now_used: float) -> None:
         table.add_row(*_cells(one), "chosen" if one.contamination == choice.contamination else "")
     for one in choice.held_back:
         table.add_row(*_cells(one), "held back, in use" if one.contamination == now_used else "held back, chosen")
-    Console().print(table)
+    print_table(table)
 
 
 def _cells(one: TradeOff) -> list[str]:
