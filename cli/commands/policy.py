@@ -97,6 +97,10 @@ def _show(judged: JudgedLog) -> None:
     worth = f"{result.effective:,.0f} of the candidate's own"
     click.echo(f"{result.decisions:,} decisions with a known outcome, worth {worth}")
     click.echo(f"  {_model_of(judged)}")
+    if judged.rules_version is not None:
+        click.echo(f"  judged under the rules in force, {judged.rules_version}")
+    if judged.rules_problem is not None:
+        click.echo(f"  judged without rules, because those in force are not known: {judged.rules_problem}")
     for why, count in judged.left_out.items():
         click.echo(f"  left out: {count:,} ({why})")
     if not judged.complete:

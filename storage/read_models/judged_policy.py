@@ -18,8 +18,10 @@ from storage.database import Database
 from storage.errors import StoreRefused
 from storage.models import model_that_served
 from storage.read_models.logged_decisions import DECISIONS_MAX, DecisionLog, read_decision_log
+from storage.routing_rules import last_rules
 
 MODEL: Final = "reliability"
+NO_RULES_KNOWN: Final = "no router has written any to this store that can be read"
 
 
 class JudgedLog(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,8 @@ class JudgedLog(msgspec.Struct, frozen=True, kw_only=True):
         reliability_version: of the model that the candidate had, which served when the decisions began; None: it had
             none, because none is known to have served then, or because of ``reliability_problem``.
         reliability_problem: why the model that served cannot be read, in words; None: nothing is wrong.
+        rules_version: of the rules in force, where the candidate is under them; None: it is not, or ``rules_problem``.
+        rules_problem: why it is under none although it asks for those in force; None: nothing is wrong.
         margin_share: what money is counted with, and the candidate too; None: money is not counted.
         by_rule: decisions that the candidate's rules touched, by what they did.
     """
@@ -45,6 +49,8 @@ class JudgedLog(msgspec.Struct, frozen=True, kw_only=True):
     oldest: datetime | None = None
     reliability_version: int | None = None
     reliability_problem: str | None = None
+    rules_version: str | None = None
+    rules_problem: str | None = None
     margin_share: float | None = None
     by_rule: dict[str, int] = {}
 
@@ -80,7 +86,8 @@ async def judge_stored(
 ) -> JudgedLog:
     """Judge a candidate on the decisions of a time.
 
-    It has the reliability model that served when they began, because a later one would know the outcomes.
+    It has the reliability model that served when they began, because a later one would know the outcomes. Where it asks
+    for the rules in force, it has those of now, which is what an operator would keep.
 
     Args:
         database: where they are.
@@ -90,6 +97,10 @@ async def judge_stored(
         limit: decisions read at most, the newest.
     Raises: CandidateRefused: there is no such policy or parameter, or a value does not fit.
     """
+    JudgedPolicy(candidate, router=books.router)  # refuses what cannot be, before anything is read
+    rules = await last_rules(database) if candidate.rules_in_force else None
+    if rules is not None:
+        candidate = msgspec.structs.replace(candidate, rules=rules.rules, rules_in_force=False)
     log = await read_decision_log(database, time.since - time.taught, time.until, counted_from=time.since, limit=limit)
     had = await _model_at(database, _begin(log, time.since))
     policy = JudgedPolicy(candidate, router=books.router, fees=books.fees, reliability=had.model)
@@ -109,6 +120,8 @@ async def judge_stored(
         ),
         reliability_version=had.version,
         reliability_problem=had.problem,
+        rules_version=None if rules is None else rules.version,
+        rules_problem=NO_RULES_KNOWN if candidate.rules_in_force else None,
         margin_share=margin,
         by_rule=dict(sorted(policy.by_rule.items())),
     )

@@ -19,6 +19,7 @@ from ml.routing.evaluation.estimators import Estimates, Refused
 from ml.routing.evaluation.evaluation import Evaluation
 from ml.routing.evaluation.money import CurrencyValue, ValueEstimates
 from ml.routing.policies import PolicySettings
+from ml.routing.rules import Rule, RuleSet
 from ml.routing.worth import Fees
 from storage.attempts import AttemptChange, AttemptState, ReportEntry, record_changes
 from storage.database import Database
@@ -26,6 +27,7 @@ from storage.decisions import write_decisions
 from storage.models import TrainedModel, add_candidate, promote
 from storage.read_models.judged_policy import Books, JudgedLog, JudgedTime, judge_stored
 from storage.read_models.logged_decisions import read_decision_log
+from storage.routing_rules import keep_rules
 from tests.integration.test_commands import ipa
 from tests.integration.test_web import Web, database_of, operator, stranger  # noqa: F401  fixtures
 
@@ -192,6 +194,51 @@ async def test_what_an_operator_overrode_is_left_out(database: Database) -> None
     assert found.evaluation.result.decisions == as_it_was.evaluation.result.decisions - len(overridden)
     log = await read_decision_log(database, now - timedelta(days=1), now + timedelta(days=1))
     assert sum(each.by_operator for each in log.decisions) == len(overridden)
+
+
+async def test_a_candidate_is_judged_under_the_rules_in_force(
+    operator: Web,  # noqa: F811
+    amqp_url: str, mongo_url: str, tmp_path: Path,
+) -> None:  # fmt: skip
+    """Command, page and REST give it those that routers wrote last, and say which; with none known they say that."""
+    database, now = database_of(operator), datetime.now(UTC).replace(microsecond=0)
+    won = await fill(database, now)
+    file = tmp_path / "candidate.yaml"
+    file.write_text("policy: uniform\nparameters: {boldness: 0.5}\nrules_in_force: true\n", encoding="utf-8")
+    here = {"IPA_MONGO_URL": mongo_url, "IPA_STORE__DATABASE": database.name}
+    asked = {"policy": "uniform", "days": "1"}
+    without = ipa(amqp_url, "policy", "evaluate", str(file), **here)
+    assert without.returncode == 0, without.stderr
+    assert "judged without rules, because those in force are not known" in without.stdout
+    assert "judged without any" in await (await operator.get("/policies", params=asked | {"rules": "in_force"})).text()
+
+    for at, gateway in ((now - timedelta(hours=2), "alpha"), (now - timedelta(hours=1), "bravo")):
+        rules = RuleSet(rules=[Rule(name=f"to_{gateway}", order=[gateway])])
+        await keep_rules(database, rules, at)
+    rate = pytest.approx(sum(won["bravo"]) / len(won["bravo"]))
+    found = await judge(database, now, Candidate(policy="uniform", rules_in_force=True))
+    assert (found.rules_version, found.rules_problem) == (rules.version, None)
+    assert found.by_rule.keys() == {"decided by to_bravo"}
+    assert found.evaluation.first_choices["bravo"] == 1.0
+    told = ipa(amqp_url, "policy", "evaluate", str(file), **here)
+    assert f"judged under the rules in force, {rules.version}" in told.stdout
+    assert "by the rules decided by to_bravo" in told.stdout
+    page = await (await operator.get("/policies", params=asked | {"rules": "in_force"})).text()
+    assert rules.version in page
+    assert "decided by to_bravo" in page
+    assert '<option value="in_force" selected>' in page
+    answer = await operator.get("/api/v1/policy-evaluation", params=asked | {"rules_in_force": "true"})
+    said = await answer.json()
+    assert (answer.status, said["rules_version"]) == (200, rules.version)
+    assert said["evaluation"]["result"]["snips"]["estimate"] == rate
+    free = await (await operator.get("/api/v1/policy-evaluation", params=asked)).json()
+    assert (free["rules_version"], free["by_rule"]) == (None, {})
+    assert rules.version not in await (await operator.get("/policies", params=asked)).text()
+
+    file.write_text("policy: uniform\nrules: [{name: a, order: [alpha]}]\nrules_in_force: true\n", encoding="utf-8")
+    both = ipa(amqp_url, "policy", "evaluate", str(file), **here)
+    assert both.returncode == 78
+    assert f"{file}:3: a candidate has the rules in force or rules of its own; take one of the two out" in both.stderr
 
 
 async def test_only_what_was_to_be_judged_is_left_out(database: Database) -> None:

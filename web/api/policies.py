@@ -20,7 +20,7 @@ class PolicyParams(Params, frozen=True, kw_only=True):
     """Which policy, over how many days, and for ``fixed_order`` which gateways in which order.
 
     ``margin_share``: counts instead of ``routing.margin_share``. With either, money is counted, and ``adaptive`` ranks
-    by value.
+    by value. ``rules_in_force``: the policy is under the rules that routers have in force now.
     """
 
     policy: Annotated[str, Meta(min_length=1, max_length=40)]
@@ -29,22 +29,25 @@ class PolicyParams(Params, frozen=True, kw_only=True):
     )
     days: Annotated[int, Meta(ge=1, le=31)] = 7
     margin_share: Annotated[float, Meta(gt=0, le=1)] | None = None
+    rules_in_force: bool = False
 
 
-def candidate_of(policy: str, order: list[str], margin_share: float | None) -> Candidate:
+def candidate_of(
+    policy: str, order: list[str], margin_share: float | None, *, rules_in_force: bool = False
+) -> Candidate:
     """A policy with what was said of it."""
     said: dict[str, Parameter] = {}
     if order:
         said["order"] = [*order]
     if margin_share is not None:
         said["margin_share"] = margin_share
-    return Candidate(policy=policy, parameters=said)
+    return Candidate(policy=policy, parameters=said, rules_in_force=rules_in_force)
 
 
 async def judged(call: Call, params: PolicyParams) -> JudgedLog:
     """What a policy would have achieved on the newest decisions, with intervals, or why nobody can say."""
     now = datetime.now(UTC)
-    candidate = candidate_of(params.policy, params.order, params.margin_share)
+    candidate = candidate_of(params.policy, params.order, params.margin_share, rules_in_force=params.rules_in_force)
     try:
         return await call.app[EVALUATOR].judge(candidate, now - timedelta(days=params.days), now)
     except CandidateRefused as refused:

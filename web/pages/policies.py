@@ -20,6 +20,7 @@ from web.rendering import page
 DAYS: Final = (1, 7, 14, 31)
 ORDER_CHARS_MAX: Final = 1_000
 MARGIN_CHARS_MAX: Final = 12
+IN_FORCE: Final = "in_force"
 
 
 async def policies(request: web.Request) -> web.Response:
@@ -37,7 +38,13 @@ async def policies(request: web.Request) -> web.Response:
     context = {
         "policies": list(POLICIES),
         "gateways": names,
-        "asked": {"policy": policy or "best_fixed", "order": order or ", ".join(names), "days": days, "margin": margin},
+        "asked": {
+            "policy": policy or "best_fixed",
+            "order": order or ", ".join(names),
+            "days": days,
+            "margin": margin,
+            "ruled": request.query.get("rules") == IN_FORCE,
+        },
         "margin_usual": usual,
         "day_choices": DAYS,
         "found": found,
@@ -55,7 +62,8 @@ async def _judged(
     share = _share(margin) if margin else None
     if margin and share is None:
         return None, f"What a success earns is a number of percent above 0, at most 100, not {margin!r}.", 400
-    candidate = candidate_of(policy, order if policy == "fixed_order" else [], share)
+    ruled = request.query.get("rules") == IN_FORCE
+    candidate = candidate_of(policy, order if policy == "fixed_order" else [], share, rules_in_force=ruled)
     now = datetime.now(UTC)
     try:
         return await request.app[EVALUATOR].judge(candidate, now - timedelta(days=days), now), None, 200

@@ -32,12 +32,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         policy: name of a routing policy.
         parameters: settings of the router by name, as an experiment arm may set them; all others are the router's.
         rules: as in the rules file, which is a candidate itself; they stand above the policy.
+        rules_in_force: it is under the rules that routers have in force when it is judged, and has none of its own.
         commitments: as there; not judged, because what they ask for depends on a whole day or month.
     """
 
     policy: str = "adaptive"
     parameters: dict[str, Parameter] = {}
     rules: Annotated[list[Rule], Meta(max_length=200)] = []
+    rules_in_force: bool = False
     commitments: Annotated[list[Commitment], Meta(max_length=50)] = []
 
 
@@ -87,6 +89,10 @@ class JudgedPolicy:
         )
         if mistake is not None:
             raise CandidateRefused(f"$.parameters.{mistake.parameter}", mistake.problem)
+        if candidate.rules and candidate.rules_in_force:
+            raise CandidateRefused(
+                "$.rules_in_force", "a candidate has the rules in force or rules of its own; take one of the two out"
+            )
         settings = settings_of_arm(router, candidate.parameters)
         self._policy = POLICIES[candidate.policy](settings, np.random.default_rng(seed))
         self._rules = RuleSet(rules=candidate.rules)
