@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from actors.paused_gateways import PausedGateways
 from actors.recent import Recent
-from actors.routing_outcomes import TOGETHER_S, Alike, LaterAttempts, Together, context_of, outcome_of
+from actors.router_knowledge import RouterKnowledge
+from actors.routing_outcomes import context_of
 from actors.routing_overrides import RoutingOverrides, in_words
-from actors.unwell_gateways import UnwellGateways
 from messaging.contracts import (
     AllocationPublished,
-    Anomaly,
     AnomalyClosed,
     AnomalyOpened,
     AnomalyUpdated,
@@ -38,11 +37,10 @@ from messaging.contracts import (
 )
 from messaging.errors import MessageMalformed
 from ml.experiments.assignment import Assignment
-from ml.routing.context import OF_FAILURES, OF_MODEL, RULES, Outcome, Ranking, RoutingContext
+from ml.routing.context import RULES, Ranking, RoutingContext
 from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
 from ml.routing.guidance import Conditions, Guidance, Payment
 from ml.routing.learners import DEFAULT, Arm, ArmLearners, arm_of
-from ml.routing.node import chance, logit
 from ml.routing.policies import Policy, PolicySettings
 from ml.routing.ranking import with_fallbacks
 from ml.routing.reliability import Reliability
@@ -61,28 +59,10 @@ ID_LENGTH_MAX: Final = 80
 TEXT_LENGTH_MAX: Final = 500
 
 
-class EvidenceMinute(NamedTuple):
-    """One minute of history: how the payments of one gateway, method and issuer ended. ``minute`` in epoch seconds."""
-
-    minute: float
-    gateway: str
-    method: str
-    issuer: str
-    succeeded: int
-    failed: int
-
-
 class RouterAdvisor:
     """Ranks the gateways for each payment with the policy of its experiment arm, or the default policy.
 
-    Every arm has a learner of its own, so that one arm never profits from what another tried. An attempt that carries
-    a ``decision_id`` was routed here and teaches only the learner of its arm, which the same pure hash finds as when
-    the decision was made. An attempt without one was chosen elsewhere; it is evidence from outside and teaches all.
-
-    Only the first attempt of an order teaches: later ones are made because an earlier one failed, so they would make
-    the gateways that serve as second choice look worse than they are. Every final outcome counts, also the failures
-    that are the customer's own (see AdaptivePolicy); pending and abandoned attempts say nothing; a reversed success is
-    a failure. Corrections take back what the old status had taught.
+    What it has learned lies in ``router_knowledge``; how a router that starts comes by it, in ``router_start``.
 
     Args:
         gateways: what each gateway takes, by name.
@@ -108,16 +88,13 @@ class RouterAdvisor:
         self._policies = policies
         self._default_policy = default_policy
         self._generator = generator
-        self._learners = self._fresh_learners()
+        self._knows = self.fresh_knowledge()
         self._decisions: Recent[str, RouteAdvised] = Recent(DECISIONS_REMEMBERED_MAX)
         self._batches: Recent[str, None] = Recent(BATCHES_REMEMBERED_MAX)
-        self._unwell = UnwellGateways()
         self._paused = PausedGateways()
         self.pauses_heard = 0
         """Counts what was said of pauses, so that what the store said before is known to be older."""
         self._overrides = RoutingOverrides(policies, generator)
-        self._reliability: Reliability | None = None
-        self._later = LaterAttempts()
         self._guidance = Guidance(rise_max=rise_max, canary_share=policies.canary_share, generator=generator)
 
     # --- answer ------------------------------------------------------------------------------------------------------
@@ -157,37 +134,23 @@ class RouterAdvisor:
         overridden = self._overrides.at(now)
         if overridden:  # rules say who may take a payment; in which order is the operator's to say
             ruled = Ruled(ruled.may, None, {})
-        assigned = None if overridden or ruled.decider else self._learners.assignment(request, now)
-        policy = overridden[1] if overridden else self._learners.learner(arm_of(assigned))
+        assigned = None if overridden or ruled.decider else self._knows.learners.assignment(request, now)
+        policy = overridden[1] if overridden else self._knows.learners.learner(arm_of(assigned))
         candidates = ruled.may.candidates
-        context = self._shifted(context, candidates, now.timestamp())
+        context = self._knows.shifted(context, candidates, now.timestamp())
         payment = Payment(context, request.order_id, request.customer_id, now)
-        conditions = Conditions(self._unwell.among(candidates, context) if candidates else {}, self._fees)
+        conditions = Conditions(self._knows.unwell.among(candidates, context) if candidates else {}, self._fees)
         if overridden:
             ranking = policy.rank(context, candidates, now.timestamp())
         else:
             ranking = self._guidance.ranked(policy, ruled, payment, conditions)
             if ruled.decider is None:
-                ranking = with_fallbacks(ranking, self._later.fallbacks, now.timestamp())
+                ranking = with_fallbacks(ranking, self._knows.later.fallbacks, now.timestamp())
         advised = self._advised(request, now, ranking, ruled, policy, assigned)
         if overridden:
             said = f"{in_words(overridden[0])}; {advised.reason}"
             return msgspec.structs.replace(advised, reason=said[:TEXT_LENGTH_MAX])
         return advised
-
-    def _shifted(self, context: RoutingContext, candidates: Sequence[str], now: float) -> RoutingContext:
-        """Add what the reliability model knows of the payment, and what its earlier failures say of the next try."""
-        if not candidates or (self._reliability is None and not context.previous_failures):
-            return context
-        shifts, causes = self._later.fallbacks.shifts(context.previous_failures, candidates, now), list[str]()
-        if context.previous_failures:
-            causes.append(OF_FAILURES)
-        if self._reliability is not None:
-            causes.append(OF_MODEL)
-            known = self._reliability.shifts(context, tuple(candidates))
-            shifts = [shift + other for shift, other in zip(shifts, known, strict=True)]
-        by_gateway = dict(zip(candidates, shifts, strict=True))
-        return msgspec.structs.replace(context, shifts=by_gateway, shifted_by=" and ".join(causes))
 
     def _advised(  # six things that a decision consists of
         self,
@@ -198,7 +161,7 @@ class RouterAdvisor:
         policy: Policy,
         assigned: Assignment | None,
     ) -> RouteAdvised:
-        allocation = self._learners.allocation
+        allocation, reliability = self._knows.learners.allocation, self._knows.reliability
         version, rule = policy.version, ruled.decider
         name, reason = policy.name, ranking.reason
         if rule is not None:
@@ -225,7 +188,7 @@ class RouterAdvisor:
             policy=name,
             policy_version=f"{version}-{self._fees_version}" if is_by_value else version,
             rule=rule.name if rule else None,
-            model_version=self._reliability.version if self._reliability is not None and name == "adaptive" else None,
+            model_version=reliability.version if reliability is not None and name == "adaptive" else None,
             runner_up=ranking.runner_up,
             runner_up_needs=ranking.runner_up_needs,
             valid_until=now + ADVICE_VALID,
@@ -254,11 +217,11 @@ class RouterAdvisor:
                 case AttemptsRecorded():
                     self._learn_batch(message, now)
                 case AllocationPublished():
-                    self._learners.put_in_force(message.allocation(), now.timestamp())
+                    self._knows.learners.put_in_force(message.allocation(), now.timestamp())
                 case AnomalyOpened() | AnomalyUpdated():
-                    self._unwell.heed(message.anomaly)
+                    self._knows.unwell.heed(message.anomaly)
                 case AnomalyClosed():
-                    self._close(message.anomaly, now)
+                    self._knows.close(message.anomaly, now)
                 case GatewayPaused():
                     self.pauses_heard += 1
                     self._paused.pause(message.pause)
@@ -266,73 +229,29 @@ class RouterAdvisor:
                     self.pauses_heard += 1
                     self._paused.resume(message.pause_id)
                 case RoutingOverridden():
-                    self._overrides.put(message.override, self._learners.learner(DEFAULT), now)
+                    self._overrides.put(message.override, self._knows.learners.learner(DEFAULT), now)
                 case RoutingReleased():
                     self._overrides.release(message.override_id)
                 case FailuresClassified() | _:
                     pass
         return iter(())
 
-    def warm_start(
-        self,
-        minutes: Iterable[EvidenceMinute],
-        anomalies: Iterable[Anomaly],
-        allocation: AllocationPublished | None,
-        now: datetime,
-        pauses: Iterable[GatewayPause] = (),
-        override: RoutingOverride | None = None,
-        reliability: Reliability | None = None,
-        newest: Iterable[RecordedAttempt] = (),
-    ) -> None:
-        """Replace everything learned by what the store holds.
+    def fresh_knowledge(self) -> RouterKnowledge:
+        """Knowledge of nothing yet, to be filled beside what is in force, and then taken."""
+        learners = ArmLearners(self._policies, default_policy=self._default_policy, generator=self._generator)
+        return RouterKnowledge(self._gateways, learners)
 
-        Sums per minute do not say which arm a payment was in, nor which attempts were first, so they warm the learners
-        of all arms alike; from then on each arm learns from its own. All of it is built beside what is in force, and
-        takes its place at the end, so that payments may be answered meanwhile, from another thread.
+    def take(self, knowledge: RouterKnowledge, now: datetime) -> None:
+        """Let other knowledge take the place of everything that was learned here.
 
-        Args:
-            minutes: history, oldest first; reversed payments count as failed.
-            anomalies: those that are open.
-            allocation: the last one; None: there never was one.
-            now: the present.
-            pauses: of gateways, those that are not over.
-            override: of the routing; None: none holds.
-            reliability: the model in force; its rates are what learners begin with. None: none is.
-            newest: the newest attempts, oldest first: which gateways fail together.
+        What operators said stands apart from it: ``heed_pauses`` and ``heed_override`` compare that with the store.
         """
-        later, learners, unwell = LaterAttempts(), self._fresh_learners(), UnwellGateways()
-        if allocation is not None:
-            learners.put_in_force(allocation.allocation(), now.timestamp())
-        for anomaly in anomalies:
-            unwell.heed(anomaly)
-        minutes = list(minutes)
-        if reliability is not None:
-            begin = min((entry.minute for entry in minutes), default=now.timestamp())
-            evidence = [outcome for outcome in reliability.evidence(begin) if outcome.gateway in self._gateways]
-            for learner in learners.all():
-                learner.inherit(evidence, now.timestamp())
-        for entry in minutes:
-            if entry.gateway in self._gateways:
-                outcome = Outcome(
-                    gateway=entry.gateway,
-                    method=entry.method,
-                    issuer=entry.issuer,
-                    at=entry.minute + 30.0,
-                    succeeded=entry.succeeded,
-                    failed=entry.failed,
-                )
-                self._teach(learners.all(), outcome, now)
-        for attempt in newest:
-            later.learn(attempt, lambda each: _expected(each, learners.learner(DEFAULT), reliability, now))
-        overrides = RoutingOverrides(self._policies, self._generator)
-        if override is not None:
-            overrides.put(override, learners.learner(DEFAULT), now)
-        self._reliability, self._later, self._learners = reliability, later, learners
-        self._unwell, self._paused, self._overrides = unwell, PausedGateways(pauses), overrides
+        self._knows = knowledge
+        self._overrides.renew(knowledge.learners.learner(DEFAULT), now)
 
     def serve(self, reliability: Reliability | None) -> None:
         """Take another reliability model from now on; None: none."""
-        self._reliability = reliability
+        self._knows.reliability = reliability
 
     def put_rules_in_force(self, rules: RuleSet, counts: Mapping[str, Mapping[str, int]], now: datetime) -> None:
         """Take other rules from now on.
@@ -364,7 +283,7 @@ class RouterAdvisor:
         if held_before is not None:
             self._overrides.release(held_before)
         if override is not None:
-            self._overrides.put(override, self._learners.learner(DEFAULT), now)
+            self._overrides.put(override, self._knows.learners.learner(DEFAULT), now)
 
     def heed_pauses(self, pauses: Iterable[GatewayPause], heard_before: int) -> None:
         """Hold to the pauses that the store knows, also when word of one was lost.
@@ -380,31 +299,10 @@ class RouterAdvisor:
         if recorded.batch_id in self._batches:
             return
         self._batches.put(recorded.batch_id, None)
-        sums: dict[Alike, Together] = {}
-
-        def expecting(attempt: RecordedAttempt) -> float:  # by who knows such payments: where all are in an experiment,
-            arm = arm_of(self._learners.assignment(attempt, attempt.attempted_at))  # the default learner hears of none
-            return _expected(attempt, self._learners.learner(arm), self._reliability, now)
-
         for attempt in recorded.attempts:
             if attempt.status_previous is None and attempt.attempt_number == 1:
                 self._guidance.commitments.count(attempt.gateway, attempt.attempted_at, now)
-            self._later.learn(attempt, expecting)
-            outcome = outcome_of(attempt)
-            if outcome is None or attempt.gateway not in self._gateways:
-                continue
-            if self._reliability is not None:
-                (shift,) = self._reliability.shifts(context_of(attempt), (attempt.gateway,))
-                outcome = msgspec.structs.replace(outcome, shift=shift)
-            arm = self._arm_taught(attempt)
-            if attempt.status_previous is not None:  # a correction takes back what another moment taught
-                self._teach(self._learners_of(arm), outcome, now)
-                continue
-            span = outcome.at // TOGETHER_S
-            alike = Alike(arm, attempt.gateway, attempt.method, attempt.issuer, attempt.network, span)
-            sums.setdefault(alike, Together()).add(outcome)
-        for alike, together in sums.items():
-            self._teach(self._learners_of(alike.arm), together.outcome(alike), now)
+        self._knows.learn(recorded.attempts, self._arm_taught, tuple(self._overrides.learners()), now)
 
     def _arm_taught(self, attempt: RecordedAttempt) -> Arm | None:
         """The arm whose policy chose an attempt's gateway; None: none did, so that it is evidence for all."""
@@ -412,41 +310,10 @@ class RouterAdvisor:
             return None
         if self._guidance.decides and self._guidance.on(context_of(attempt), self._able(attempt)).decider:
             return None
-        return arm_of(self._learners.assignment(attempt, attempt.attempted_at))
+        return arm_of(self._knows.learners.assignment(attempt, attempt.attempted_at))
 
     def _able(self, attempt: RecordedAttempt) -> Eligibility:
         return eligible(context_of(attempt), self._gateways)
-
-    def _learners_of(self, arm: Arm | None) -> Iterable[Policy]:
-        """Who hears of a payment: the learner of its arm; all (None) when it was chosen elsewhere."""
-        arms = self._learners.all() if arm is None else [self._learners.learner(arm)]
-        return [*arms, *self._overrides.learners()]
-
-    def _teach(self, learners: Iterable[Policy], outcome: Outcome, now: datetime) -> None:
-        for learner in learners:
-            learner.learn(outcome, now.timestamp())
-
-    def _close(self, anomaly: Anomaly, now: datetime) -> None:
-        """Let a gateway that is well again start anew: what failed meanwhile says nothing about it any more."""
-        segment = self._unwell.close(anomaly)
-        if segment is None or segment.gateway is None:
-            return
-        since = (anomaly.closed_at or now).timestamp()
-        for learner in self._learners.all():
-            learner.forget(segment.gateway, segment.method, segment.issuer, since=since)
-
-    def _fresh_learners(self) -> ArmLearners:
-        return ArmLearners(self._policies, default_policy=self._default_policy, generator=self._generator)
-
-
-def _expected(attempt: RecordedAttempt, learner: Policy, reliability: Reliability | None, now: datetime) -> float:
-    """Success expected of an attempt as if it were its order's first."""
-    context, gateway = context_of(attempt), attempt.gateway
-    mean = learner.expected(context, gateway, now.timestamp())
-    if reliability is None:
-        return mean
-    (shift,) = reliability.shifts(context, (gateway,))
-    return chance(logit(mean) + shift)
 
 
 def decision_id_of(request_id: str) -> str:

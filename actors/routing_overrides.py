@@ -66,10 +66,18 @@ class RoutingOverrides:
         """Let an override hold; it expects of each gateway what ``known`` does. Of two, the later one holds."""
         if self._held is not None and self._held[0].starts_at > override.starts_at:
             return
+        self._held = override, self._policy(override, known, now)
+
+    def renew(self, known: Policy, now: datetime) -> None:
+        """Let what holds expect of each gateway what ``known`` does, from now on."""
+        if self._held is not None:
+            self._held = self._held[0], self._policy(self._held[0], known, now)
+
+    def _policy(self, override: RoutingOverride, known: Policy, now: datetime) -> Policy:
         settings = msgspec.structs.replace(self._settings, order=tuple(override.order))
         policy = OverridePolicy(settings, self._generator)
         policy.inherit(known.evidence(now.timestamp()), now.timestamp())
-        self._held = override, policy
+        return policy
 
     def release(self, override_id: str) -> None:
         """Take an override back; one that does not hold has no effect."""

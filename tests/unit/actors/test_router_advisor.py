@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from actors.router_advisor import EvidenceMinute, RouterAdvisor, decision_id_of
+from actors.router_advisor import RouterAdvisor, decision_id_of
+from actors.router_start import EvidenceMinute, History, learned_from
 from messaging.codec import encode
 from messaging.contracts import (
     AllocationPublished,
@@ -82,6 +83,11 @@ def attempts(status: str, gateway: str, count: int, **changes: object) -> list[R
 def tell(worker: RouterAdvisor, *messages: Message) -> None:
     """Let a worker hear facts; it has nothing to say to them."""
     assert list(worker.handle(messages, NOW)) == []
+
+
+def start(worker: RouterAdvisor, **held: object) -> None:
+    """Let a worker start from what the store holds."""
+    worker.take(learned_from(History(**held), worker.fresh_knowledge(), NOW), NOW)  # type: ignore[arg-type]
 
 
 def batch(recorded: Sequence[RecordedAttempt], batch_id: str = "batch_1") -> AttemptsRecorded:
@@ -325,13 +331,13 @@ def test_warm_start_brings_back_what_the_store_knows() -> None:
         EvidenceMinute(NOW.timestamp() - 600, "omega", "card", "harbour_bank", 1, 0),
     ]
     worker = advisor()
-    worker.warm_start(minutes, [anomaly(gateway="alpha", issuer="lotus_bank")], PUBLISHED, NOW)
+    start(worker, minutes=minutes, anomalies=[anomaly(gateway="alpha", issuer="lotus_bank")], allocation=PUBLISHED)
     rates = [
         expected(worker, "bravo", request(n)) for n in (order_in("control", worker), order_in("treatment", worker))
     ]
     assert rates == pytest.approx([0.95, 0.95], abs=0.02)
     assert "anm_1" in worker.advise(request(1, issuer="lotus_bank"), NOW).ranking[1].reason
-    worker.warm_start(minutes, [], PUBLISHED, NOW)
+    start(worker, minutes=minutes, allocation=PUBLISHED)
     assert expected(worker, "bravo", request(2, order_id=f"ord_{order_in('control', worker)}")) == pytest.approx(
         rates[0]
     )
@@ -424,16 +430,17 @@ def test_an_override_stands_above_policies_and_experiments_until_it_is_released(
 
 
 def test_an_override_ends_by_itself_and_is_kept_over_a_restart() -> None:
-    """After its end the policies decide; a router that starts meanwhile reads it with everything else."""
+    """After its end the policies decide; it stays when what was learned is replaced, and expects what is known then."""
     worker = advisor()
     told = override("alpha", minutes=10)
     minutes = [EvidenceMinute(NOW.timestamp() - 60, name, "card", "harbour_bank", good, 1000 - good)
                for name, good in (("alpha", 500), ("bravo", 950))]  # fmt: skip
-    worker.warm_start(minutes, [], None, NOW, override=told.override)
-    assert worker.advise(request(1), NOW).ranking[0].gateway == "alpha"
+    worker.heed_override(told.override, None, NOW)
+    start(worker, minutes=minutes)
+    overridden = worker.advise(request(1), NOW)
+    assert (overridden.ranking[0].gateway, overridden.policy) == ("alpha", "override")
+    assert overridden.ranking[0].expected_success == pytest.approx(0.5, abs=0.05)
     assert worker.advise(request(2), NOW + timedelta(minutes=11)).ranking[0].gateway == "bravo"
-    worker.warm_start(minutes, [], None, NOW)
-    assert worker.advise(request(3), NOW).policy == "adaptive"
 
 
 def test_what_a_gateway_does_not_take_stays_out_under_an_override() -> None:
@@ -498,10 +505,10 @@ def test_the_reliability_model_moves_what_is_expected_of_the_payments_it_knows()
 def test_a_router_starts_from_the_rates_of_its_model() -> None:
     """Without any recent payments it expects what the model's weeks say; recent ones soon outweigh it."""
     worker = advisor()
-    worker.warm_start([], [], None, NOW, reliability=leaning("alpha"))
+    start(worker, reliability=leaning("alpha"))
     assert expected(worker, "bravo", request(9, country="DE")) == pytest.approx(0.8, abs=0.03)
     minutes = [EvidenceMinute(NOW.timestamp() - 600, "bravo", "card", "harbour_bank", 30, 470)]
-    worker.warm_start(minutes, [], None, NOW, reliability=leaning("alpha"))
+    start(worker, minutes=minutes, reliability=leaning("alpha"))
     assert expected(worker, "bravo", request(10, country="DE")) < 0.25
 
 
@@ -609,8 +616,8 @@ def test_a_router_that_starts_knows_which_gateways_fail_together() -> None:
     tries = [*second_tries("alpha", "bravo", 20, 180, 10_000), *second_tries("charlie", "bravo", 120, 80, 30_000)]
     tell(heard, batch(tries, "after_1"))
     for _ in range(2):
-        started.warm_start([], [], None, NOW, newest=tries)
-    shifts = [worker._later.fallbacks.shift("alpha", "bravo", NOW.timestamp()) for worker in (heard, started)]
+        start(started, newest=tries)
+    shifts = [worker._knows.later.fallbacks.shift("alpha", "bravo", NOW.timestamp()) for worker in (heard, started)]
     assert shifts[0] < -1
     assert shifts[1] == pytest.approx(shifts[0])
 
@@ -620,11 +627,11 @@ def test_a_correction_takes_a_second_try_back() -> None:
     worker = knowing(advisor())
     tries = second_tries("alpha", "bravo", 0, 60, 10_000)
     tell(worker, batch(tries, "after_1"))
-    lost = worker._later.fallbacks.shift("alpha", "bravo", NOW.timestamp())
+    lost = worker._knows.later.fallbacks.shift("alpha", "bravo", NOW.timestamp())
     again = [msgspec.structs.replace(one, status="succeeded", status_previous="failed")
              for one in tries if one.attempt_number == 2]  # fmt: skip
     tell(worker, batch(again, "after_2"))
-    pair = worker._later.fallbacks._pairs["alpha", "bravo"]
+    pair = worker._knows.later.fallbacks._pairs["alpha", "bravo"]
     assert (round(pair.payments), round(pair.succeeded)) == (60, 60)
     assert lost == 0.0  # after any failure bravo did no better, so nothing is known of alpha in particular
 
