@@ -24,12 +24,13 @@ from messaging.connection import Connection
 from messaging.ending import end
 from messaging.errors import BrokerRefused, BrokerUnavailable, ConnectionLost
 from messaging.topology import queue_names
-from storage.database import Database, close, connect, declare
+from storage.database import Database, close, connect, declare, handle
 from storage.errors import StoreError, StoreUnavailable
 from storage.heartbeats import is_alive
 
 log = structlog.get_logger(__name__)
 
+ROUTER = "router_advisor"
 WORKERS = (*queue_names(), TRAINER)
 USAGE = f"usage: python -m actors [health] WORKER, where WORKER is one of: {', '.join(WORKERS)}"
 HEARTBEATS_MISSED_MAX = 5
@@ -51,11 +52,14 @@ class Loop(Protocol):
 async def run(stage: str, settings: Settings, stopping: asyncio.Event) -> None:
     """Run one worker until ``stopping`` is set; a lost broker is looked for again.
 
+    The router alone does not wait for the store: it answers without one, and declares it when it is there.
     Raises: BrokerUnavailable, StoreUnavailable: nobody answered at start, or again, within the time allowed.
     """
-    database = await connect(settings.store)
+    waits = stage != ROUTER
+    database = await connect(settings.store) if waits else handle(settings.store)
     try:
-        await declare(database, settings.store)
+        if waits:
+            await declare(database, settings.store)
         pulse = Pulse(stage, database)
         if stage == TRAINER:
             await Trainer(jobs(settings), database, settings, pulse).run(stopping)
@@ -77,7 +81,7 @@ async def run(stage: str, settings: Settings, stopping: asyncio.Event) -> None:
 
 def _loop(stage: str, settings: Settings, database: Database, pulse: Pulse) -> Loop:
     """Make a worker of the line with the loop around it; the wiring imports only what this worker needs."""
-    if stage == "router_advisor":
+    if stage == ROUTER:
         from actors.router_wiring import wire_router
 
         return wire_router(settings, database, pulse)

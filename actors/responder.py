@@ -13,7 +13,7 @@ import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Final, NamedTuple, Protocol
@@ -61,6 +61,12 @@ TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]
 REFRESH_S: Final = 10.0
 """How often it is looked whether the rules changed, a newer model serves, or an order holds that nobody told of."""
 
+START_S_MAX: Final = 10.0
+"""How long the first answer waits for what the store knows; that it is away is noticed in two seconds."""
+
+CATCH_UP_S_MAX: Final = 120.0
+"""How long what the store knows may take to be learned while payments are answered; facts wait meanwhile."""
+
 LOOK_UP_S_MAX: Final = 0.05
 LOOK_UP_PAUSE_S: Final = 2.0
 """After a look-up that failed the store is not asked for so long: each would hold up routing by as much again."""
@@ -86,6 +92,19 @@ class Advisor(Protocol):
         """Learn from facts."""
 
 
+class Upkeep(Protocol):
+    """What keeps the advisor up to the store and to files."""
+
+    async def prepare(self) -> None:
+        """Do what must be done before the first answer. Raises: StoreError: the store is needed for it, and away."""
+
+    async def start(self) -> None:
+        """Bring the advisor's memory up to what the store holds. Raises: StoreError: it stays as it was."""
+
+    async def refresh(self) -> None:
+        """Read anew what may have changed without word of it. Raises: StoreError: some of it the next time."""
+
+
 class _Unstored(NamedTuple):
     """A decision that is not stored yet; its message, by delivery tag, is done when it is."""
 
@@ -100,8 +119,7 @@ class Responder:
 
     Args:
         advisor: the worker.
-        start: brings its memory up to what the store holds.
-        refresh: reads anew what may have changed there without word of it, every ``REFRESH_S``.
+        upkeep: of what the worker knows; refreshed every ``REFRESH_S``.
         database: the store.
         settings: heartbeat and batch sizes.
         pulse: the worker's heartbeat.
@@ -110,15 +128,13 @@ class Responder:
     def __init__(
         self,
         advisor: Advisor,
-        start: Callable[[], Awaitable[None]],
-        refresh: Callable[[], Awaitable[None]],
+        upkeep: Upkeep,
         database: Database,
         settings: RunnerSettings,
         pulse: Pulse,
     ) -> None:
         self._advisor = advisor
-        self._start = start
-        self._refresh = refresh
+        self._upkeep = upkeep
         self._database = database
         self._settings = settings
         self._batch = settings.batches.of(STAGE.name)
@@ -142,15 +158,14 @@ class Responder:
         await declare_line(facts)
         own = replica_queue(STAGE, uuid.uuid4().hex[:12])
         await declare_queue(facts, own)
-        if not self._started:  # after the queue is bound: what comes meanwhile waits in it
-            await self._start()
+        behind = self._started or not await self._start()  # after the queue is bound: what comes meanwhile waits in it
         learned = await facts.consume(own.name, prefetch=FACTS_PREFETCH)
         self._decided.set()  # decisions that outlived the last connection are stored too
         asked = await answers.consume(STAGE.name, prefetch=2 * UNSTORED_MAX)
         log.info("started", stage=STAGE.name)
         tasks = [
             asyncio.create_task(self._answer(asked, answers)),
-            asyncio.create_task(self._learn(learned, facts, again=self._started)),
+            asyncio.create_task(self._learn(learned, facts, behind=behind)),
             asyncio.create_task(self._store()),
             asyncio.create_task(self._refresh_now_and_then()),
             asyncio.create_task(
@@ -170,6 +185,27 @@ class Responder:
             if stopping.is_set():  # only now: two stores at once would take the same decisions out
                 with contextlib.suppress(StoreError):
                     await self._store_batch(len(self._unstored))
+
+    async def _start(self) -> bool:
+        """Begin with what the store holds. Returns: whether it said so in time; else the worker begins without.
+
+        Raises: StoreRefused: the store is not as it must be, which somebody has to mend.
+        """
+        await self._upkeep.prepare()
+        try:
+            async with asyncio.timeout(START_S_MAX):
+                await self._upkeep.start()
+        except StoreRefused:
+            raise
+        except (TimeoutError, StoreError) as error:
+            self._say_behind(error)
+            return False
+        return True
+
+    def _say_behind(self, error: Exception) -> None:
+        reason = str(error) or "MongoDB is too slow"
+        log.warning("not_up_to_date", stage=STAGE.name, reason=reason)
+        self._pulse.note_error(f"payments are routed without what the store knows: {reason}")
 
     # --- answer ------------------------------------------------------------------------------------------------------
 
@@ -316,24 +352,37 @@ class Responder:
         while True:
             await asyncio.sleep(REFRESH_S)
             try:
-                await self._refresh()
-            except StoreError as error:  # what serves goes on serving
-                log.warning("not_refreshed", stage=STAGE.name, reason=str(error))
+                async with asyncio.timeout(REFRESH_S):
+                    await self._upkeep.refresh()
+            except (TimeoutError, StoreError) as error:  # what serves goes on serving
+                log.warning("not_refreshed", stage=STAGE.name, reason=str(error) or "MongoDB is too slow")
 
     # --- learn -------------------------------------------------------------------------------------------------------
 
-    async def _learn(self, learned: Consumer, channel: Channel, *, again: bool) -> None:
-        """Learn from facts; on a connection made ``again``, first from the store what was said in between."""
-        while again:
+    async def _learn(self, learned: Consumer, channel: Channel, *, behind: bool) -> None:
+        """Learn from facts; while ``behind``, try between them to learn from the store what was said before."""
+        loop = asyncio.get_running_loop()
+        while behind:
             try:
-                await self._start()
-                again = False
-            except StoreError as error:
-                log.warning("not_up_to_date", stage=STAGE.name, reason=str(error))
-                self._pulse.note_error(f"facts of the time without a broker are missing: {error}")
-                await asyncio.sleep(STORE_PAUSE_S)
-        while True:
-            for delivery in await learned.take(FACTS_AT_ONCE, 0):
+                async with asyncio.timeout(CATCH_UP_S_MAX):
+                    await self._upkeep.start()
+                behind = False
+                log.info("up_to_date", stage=STAGE.name)
+            except (TimeoutError, StoreError) as error:
+                self._say_behind(error)
+                await self._hear(learned, channel, until=loop.time() + STORE_PAUSE_S)
+        await self._hear(learned, channel, until=None)
+
+    async def _hear(self, learned: Consumer, channel: Channel, *, until: float | None) -> None:
+        """Learn from facts until this moment of the loop's clock; None: for ever."""
+        loop = asyncio.get_running_loop()
+        while until is None or loop.time() < until:
+            try:
+                async with asyncio.timeout_at(until):
+                    deliveries = await learned.take(FACTS_AT_ONCE, 0)
+            except TimeoutError:
+                return
+            for delivery in deliveries:
                 channel.acknowledge(delivery.tag)
                 try:
                     message = self._facts.decode(delivery)

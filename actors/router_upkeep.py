@@ -14,12 +14,13 @@ from actors.router_advisor import RouterAdvisor
 from actors.router_start import EvidenceMinute, History, learned_from
 from actors.routing_rules import RulesFile
 from actors.serving import RELIABILITY, Serving
-from config.settings import RoutingSettings
+from config.errors import ConfigError
+from config.settings import Settings
 from ml.routing.commitments import period_of
 from ml.routing.reliability import Reliability
 from ml.routing.rules import RuleSet
 from storage.anomalies import open_anomalies
-from storage.database import Database, Document
+from storage.database import Database, Document, make_ready
 from storage.errors import StoreError
 from storage.experiments import last_allocation
 from storage.gateway_pauses import pauses_not_over
@@ -41,34 +42,49 @@ class RouterUpkeep:
     Args:
         advisor: the router.
         database: the store.
-        chosen: how much history is read.
+        settings: where the store is, and how much history is read.
         file: of the rules.
         pulse: where mistakes in it are told.
     """
 
     def __init__(
-        self, advisor: RouterAdvisor, database: Database, chosen: RoutingSettings, file: RulesFile, pulse: Pulse
+        self, advisor: RouterAdvisor, database: Database, settings: Settings, file: RulesFile, pulse: Pulse
     ) -> None:
         self._advisor = advisor
         self._database = database
-        self._warm_start = timedelta(minutes=chosen.warm_start_minutes)
+        self._store = settings.store
+        self._is_store_ready = False
+        self._warm_start = timedelta(minutes=settings.routing.warm_start_minutes)
         self._file = file
         self._pulse = pulse
         self._serving = Serving(
             database, RELIABILITY, lambda stored: Reliability.loaded(stored.body, stored.about.version), look_s=0.0
         )
+        self._mistake: ConfigError | None = None
         self._rules: RuleSet | None = None
         self._in_force: RuleSet | None = None
         self._refreshing = asyncio.Lock()  # of two answers of the store, the later one must be heeded last
+
+    async def prepare(self) -> None:
+        """Put the rules in force, before anything is answered; what was promised waits until it can be counted.
+
+        Raises:
+            StoreError: the rules file has a mistake, and the store, which knows the rules before, does not answer.
+            ConfigError: the rules file has a mistake, and no rules were ever in force.
+        """
+        async with self._refreshing:
+            await self._read_rules()
+            self._put_rules_without_promises(utc_now())
 
     async def start(self) -> None:
         """Replace everything that was learned by what the store holds.
 
         What ``refresh`` finds meanwhile is newer than what was read here, and stays: it is no part of what is replaced.
-        Raises:
-            StoreError: the store does not answer; what was learned stays.
-            ConfigError: the rules file has a mistake, and no rules were ever in force.
+        Raises: StoreError: the store does not answer; what was learned stays.
         """
+        if not self._is_store_ready:
+            await make_ready(self._database, self._store)
+            self._is_store_ready = True
         self._in_force = None  # what counts for commitments is read anew
         await self.refresh()
         now = utc_now()
@@ -108,14 +124,15 @@ class RouterUpkeep:
         """Look at the file; while it has a mistake, the last rules that were in force stay, also over a restart."""
         found = await asyncio.to_thread(self._file.poll)
         if isinstance(found, RuleSet):
-            self._rules = found
+            self._rules, self._mistake = found, None
         elif found is not None:
+            self._mistake = found
             log.error("rules_refused", reason=str(found))
             self._pulse.note_error(f"the routing rules have a mistake, those before stay in force: {found}")
+        if self._rules is None and self._mistake is not None:
+            self._rules = await last_rules(self._database)
             if self._rules is None:
-                self._rules = await last_rules(self._database)
-            if self._rules is None:
-                raise found
+                raise self._mistake
 
     async def _put_rules_in_force(self) -> None:
         now, rules = utc_now(), self._rules or RuleSet()
@@ -123,13 +140,17 @@ class RouterUpkeep:
         try:
             for per in dict.fromkeys(each.per for each in rules.commitments):
                 counts[per] = await count_first_attempts(self._database, period_of(now, per)[0])
-        except StoreError:  # who may take a payment holds at once; what was promised, when it can be counted
-            self._advisor.put_rules_in_force(msgspec.structs.replace(rules, commitments=[]), {}, now)
+        except StoreError:
+            self._put_rules_without_promises(now)
             raise
         self._advisor.put_rules_in_force(rules, counts, now)
         await keep_rules(self._database, rules, now)
         self._in_force = self._rules
         log.info("rules_in_force", version=rules.version, rules=len(rules.rules))
+
+    def _put_rules_without_promises(self, now: datetime) -> None:
+        """Who may take a payment holds at once; what was promised, when it can be counted."""
+        self._advisor.put_rules_in_force(msgspec.structs.replace(self._rules or RuleSet(), commitments=[]), {}, now)
 
 
 def _evidence_minute(document: Document) -> EvidenceMinute:

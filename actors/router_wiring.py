@@ -20,7 +20,7 @@ from storage.database import Database
 
 
 def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Responder:
-    """Make the router advisor and its loop, which starts from the store.
+    """Make the router advisor and its loop, which starts from the store, or without one.
 
     Raises: ConfigError: the gateways file or the default policy does not fit.
     """
@@ -37,8 +37,8 @@ def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Respond
         generator=np.random.default_rng(),  # seeded by the machine: two replicas must not explore in step
         rise_max=chosen.moved_share_max,
     )
-    upkeep = RouterUpkeep(advisor, database, chosen, RulesFile(resolved(chosen.rules_path), terms), pulse)
-    return Responder(advisor, upkeep.start, upkeep.refresh, database, settings.runner, pulse)
+    upkeep = RouterUpkeep(advisor, database, settings, RulesFile(resolved(chosen.rules_path), terms), pulse)
+    return Responder(advisor, upkeep, database, settings.runner, pulse)
 
 
 def gateway_terms(settings: Settings) -> dict[str, GatewayTerms]:

@@ -13,7 +13,7 @@ from pymongo.errors import CollectionInvalid, ConfigurationError, InvalidURI, Op
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from config.settings import StoreSettings, masked_url
-from storage.errors import StoreRefused, StoreUnavailable, translated
+from storage.errors import StoreError, StoreRefused, StoreUnavailable, translated
 
 Document = dict[str, Any]
 Database = AsyncDatabase[Document]
@@ -138,14 +138,11 @@ def indexes(settings: StoreSettings) -> dict[str, list[IndexModel]]:
 INDEX_OPTIONS_CONFLICT: Final = 85
 
 
-async def connect(settings: StoreSettings) -> Database:
-    """Connect and wait until MongoDB answers.
+def handle(settings: StoreSettings) -> Database:
+    """A handle on a store that need not answer yet.
 
-    Raises:
-        StoreUnavailable: nobody answered within ``settings.connect_wait_s_max``; the text says where was looked.
-        StoreRefused: the URL is no MongoDB URL, or the server is no member of a replica set.
+    Raises: StoreRefused: the URL is no MongoDB URL.
     """
-    shown = masked_url(settings.url)
     try:
         client: AsyncMongoClient[Document] = AsyncMongoClient(
             settings.url,
@@ -155,24 +152,33 @@ async def connect(settings: StoreSettings) -> Database:
             appname="ipa",
         )
     except (InvalidURI, ConfigurationError, ValueError) as error:
-        raise StoreRefused(f"{shown} is no MongoDB URL: {error}; mend IPA_MONGO_URL") from None
+        raise StoreRefused(f"{masked_url(settings.url)} is no MongoDB URL: {error}; mend IPA_MONGO_URL") from None
+    return client[settings.database]
+
+
+async def connect(settings: StoreSettings) -> Database:
+    """Connect and wait until MongoDB answers.
+
+    Raises:
+        StoreUnavailable: nobody answered within ``settings.connect_wait_s_max``; the text says where was looked.
+        StoreRefused: the URL is no MongoDB URL, or the server is no member of a replica set.
+    """
+    database = handle(settings)
     began = time.monotonic()
     try:
         async for attempt in _patience(settings):
-            with attempt, translated():
-                answer = await client.admin.command("hello")
+            with attempt:
+                await _greet(database, settings)
     except StoreUnavailable:
-        await client.close()
+        await close(database)
         raise StoreUnavailable(
-            f"no MongoDB answers at {shown} after {time.monotonic() - began:.0f} s; "
+            f"no MongoDB answers at {masked_url(settings.url)} after {time.monotonic() - began:.0f} s; "
             "start it, or set IPA_MONGO_URL (`ipa doctor` says what is there)"
         ) from None
-    if "setName" not in answer and answer.get("msg") != "isdbgrid":
-        await client.close()
-        raise StoreRefused(
-            f"{shown} is no replica set; transactions need one (mongod --replSet rs0, then rs.initiate())"
-        )
-    return client[settings.database]
+    except StoreError:
+        await close(database)
+        raise
+    return database
 
 
 async def declare(database: Database, settings: StoreSettings) -> None:
@@ -183,6 +189,28 @@ async def declare(database: Database, settings: StoreSettings) -> None:
     async for attempt in _patience(settings):
         with attempt, translated():
             await _declare(database, settings)
+
+
+async def make_ready(database: Database, settings: StoreSettings) -> None:
+    """What ``connect`` and ``declare`` do, without waiting for MongoDB.
+
+    Raises:
+        StoreUnavailable: it does not answer now.
+        StoreRefused: the server is no member of a replica set.
+    """
+    await _greet(database, settings)
+    with translated():
+        await _declare(database, settings)
+
+
+async def _greet(database: Database, settings: StoreSettings) -> None:
+    with translated():
+        answer = await database.client.admin.command("hello")
+    if "setName" not in answer and answer.get("msg") != "isdbgrid":
+        raise StoreRefused(
+            f"{masked_url(settings.url)} is no replica set; transactions need one "
+            "(mongod --replSet rs0, then rs.initiate())"
+        )
 
 
 def _patience(settings: StoreSettings) -> AsyncRetrying:

@@ -27,6 +27,9 @@ LATENCY_FIRST_MS: Final = 10.0
 LATENCY_GROWTH: Final = 1.25
 """Bucket i holds latencies from 10 * 1.25**i ms to 10 * 1.25**(i+1) ms: any quantile is right within 25 %."""
 
+SUMS_AT_ONCE: Final = 1_000
+"""Sums that come at a time where payments are answered meanwhile, so that the event loop is not held for long."""
+
 ATTEMPT_KEY: Final = ("minute", "gateway", "method", "issuer", "currency")
 FAILURE_KEY: Final = ("minute", "gateway", "category", "currency")
 
@@ -120,8 +123,8 @@ async def write_sums(
 async def read_minutes(database: Database, since: datetime, *, limit: int = 500_000) -> AsyncIterator[Document]:
     """Read attempt sums from a minute on, slot by slot, oldest first: for workers that start warm."""
     with translated():
-        cursor = database["attempt_rollups"].find({"minute": {"$gte": since}}).sort("minute", 1).limit(limit)
-        async for document in cursor:
+        found = database["attempt_rollups"].find({"minute": {"$gte": since}}, limit=limit, batch_size=SUMS_AT_ONCE)
+        async for document in found.sort("minute", 1):
             yield document
 
 

@@ -17,6 +17,7 @@ from actors.responder import Responder
 from config.settings import load_settings
 from messaging.codec import encode
 from messaging.consumer import Consumer, Delivery
+from messaging.contracts import GatewayPause, GatewayPaused, GatewayResumed
 from messaging.envelope import Envelope
 from storage.errors import StoreUnavailable
 from tests.conftest import eventually
@@ -45,14 +46,23 @@ class Wire:
         self.settled = tag
 
 
-async def nothing() -> None:
+class Upkeep:
     """Has nothing to bring up to date."""
 
+    async def prepare(self) -> None:
+        """There are no rules."""
 
-def responder() -> Responder:
+    async def start(self) -> None:
+        """There is no past."""
+
+    async def refresh(self) -> None:
+        """Nothing changes."""
+
+
+def responder(upkeep: Upkeep | None = None) -> Responder:
     """A responder with an advisor of its own, and no store."""
     settings, pulse = load_settings().runner, Pulse("router_advisor", None)  # type: ignore[arg-type]
-    return Responder(advisor(), nothing, nothing, None, settings, pulse)  # type: ignore[arg-type]
+    return Responder(advisor(), upkeep or Upkeep(), None, settings, pulse)  # type: ignore[arg-type]
 
 
 def delivered(number: int, *, waited_s: float = 0.0, made_s: float = 0.0, **changes: object) -> Delivery:
@@ -144,3 +154,81 @@ async def test_an_id_of_another_order_is_refused_and_done() -> None:
     async with answering(worker, [delivered(1), again]) as wire:
         assert wire.sent == ["route.advised", "route.refused"]
         assert "request_id" in worker._refused[0].reason
+
+
+class Store(Upkeep):
+    """A store that is away for some starts, and then there."""
+
+    def __init__(self, away: int, *, silent: bool = False) -> None:
+        self.away, self.silent, self.starts = away, silent, 0
+
+    async def start(self) -> None:
+        """Fails, or stands still, while the store is away."""
+        self.starts += 1
+        if self.starts <= self.away:
+            if self.silent:
+                await asyncio.sleep(30)
+            raise StoreUnavailable("MongoDB does not answer")
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_store_that_is_away_at_the_start_holds_up_no_answer(
+    monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """Whether it is gone or stands still, the router begins without, and says so where people look."""
+    monkeypatch.setattr(actors.responder, "START_S_MAX", 0.05)
+    worker = responder(Store(1, silent=silent))
+    assert not await worker._start()
+    assert "without what the store knows" in (worker._pulse.beat.last_error or "")
+    assert await worker._start()
+
+
+async def test_what_is_said_while_the_store_is_away_is_heeded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause does not wait for the store; each fact is heard once, and the start is tried until it succeeds."""
+    monkeypatch.setattr(actors.responder, "STORE_PAUSE_S", 0.01)
+    store, wire, learned = Store(10**9), Heard(), Consumer("replica")
+    worker = responder(store)
+    task = asyncio.create_task(worker._learn(learned, wire, behind=True))  # type: ignore[arg-type]
+
+    async def failed_once() -> bool:
+        return store.starts > 1
+
+    await eventually(failed_once)
+    pause = GatewayPause(pause_id="pau_1", gateway="alpha", kind="pause", starts_at=datetime.now(UTC), ends_at=None,
+                         who="olga", reason="7")  # fmt: skip
+    learned.put(Delivery(1, False, Envelope(type="gateway.paused"), encode(GatewayPaused(pause=pause))))
+
+    async def heeded() -> bool:
+        return {each.gateway for each in worker._advisor.advise(request(store.starts), datetime.now(UTC)).ranking} == {
+            "bravo"
+        }
+
+    await eventually(heeded)
+    store.away = 0
+
+    async def is_up_to_date() -> bool:
+        before = store.starts
+        await asyncio.sleep(0.1)
+        return store.starts == before
+
+    await eventually(is_up_to_date)
+    resumed = GatewayResumed(pause_id="pau_1", gateway="alpha", resumed_at=datetime.now(UTC), who="olga", reason="")
+    learned.put(Delivery(2, False, Envelope(type="gateway.resumed"), encode(resumed)))
+
+    async def back() -> bool:
+        return wire.acknowledged == [1, 2]
+
+    await eventually(back)
+    assert not await heeded()
+    task.cancel()
+
+
+class Heard:
+    """Stands for the channel of facts."""
+
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+
+    def acknowledge(self, tag: int) -> None:
+        """Keep the tag."""
+        self.acknowledged.append(tag)
