@@ -20,11 +20,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
+from actors.answered_requests import decision_id_of
 from actors.pulse import Pulse, utc_now
-from actors.router_advisor import decision_id_of
 from config.settings import RunnerSettings
 from messaging.channel import Channel
-from messaging.codec import Decoder, encode
+from messaging.codec import Decoder, encode, request_id_in
 from messaging.connection import Connection
 from messaging.consumer import Consumer, Delivery
 from messaging.contracts import Message, RouteAdvised, RouteRefused, RouteRequested, type_of
@@ -83,9 +83,9 @@ class Advisor(Protocol):
     """The router advisor as this loop sees it."""
 
     def advise(self, request: RouteRequested, now: datetime) -> RouteAdvised:
-        """Decide; the same request gets the same decision. Raises: MessageMalformed: its id was another payment's."""
+        """Decide; the same request gets the same decision. Raises: MessageMalformed: its id was another request's."""
 
-    def remember(self, advised: RouteAdvised) -> None:
+    def remember(self, request: RouteRequested, advised: RouteAdvised) -> None:
         """Take over a decision that another replica made."""
 
     def handle(self, messages: Any, now: datetime, known: Any = None) -> Any:
@@ -254,8 +254,8 @@ class Responder:
         except (TimeoutError, StoreError):
             self._look_up_from = time.monotonic() + LOOK_UP_PAUSE_S
             return
-        for advised in found:
-            self._advisor.remember(advised)
+        for request, advised in found:
+            self._advisor.remember(request, advised)
 
     def _decide(
         self, delivery: Delivery, request: RouteRequested, channel: Channel, settled: Settled, now: datetime
@@ -287,9 +287,12 @@ class Responder:
         self, delivery: Delivery, error: MessageMalformed | CardDataRefused, channel: Channel, settled: Settled
     ) -> None:
         """Tell the caller what is wrong; a request is worth nothing later, so it becomes no dead letter."""
-        self._reply(delivery, RouteRefused(reason=str(error)[:500]), channel, f"ref_{uuid.uuid4().hex}")
+        is_card_data = isinstance(error, CardDataRefused)  # of which nothing is repeated
+        request_id = None if is_card_data else request_id_in(delivery.body)
+        refused = RouteRefused(reason=str(error)[:500], request_id=request_id)
+        self._reply(delivery, refused, channel, f"ref_{uuid.uuid4().hex}")
         settled.add((delivery.tag,))
-        kind = "card_data" if isinstance(error, CardDataRefused) else "malformed"
+        kind = "card_data" if is_card_data else "malformed"
         log.warning("rejected", stage=STAGE.name, kind=kind, reason=str(error))
         rejection = Rejection(queue=STAGE.name, kind=kind, type=type_of(RouteRequested), reason=str(error))  # type: ignore[arg-type]
         self._refused.append(rejection)

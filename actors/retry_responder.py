@@ -13,7 +13,7 @@ from actors.retry_advisor import RetryAdvisor
 from config.gateways import Gateway
 from config.settings import RunnerSettings
 from messaging.channel import Channel
-from messaging.codec import Decoder, encode
+from messaging.codec import Decoder, encode, request_id_in
 from messaging.connection import Connection
 from messaging.consumer import Consumer, Delivery
 from messaging.contracts import Message, RetryAdvised, RetryRefused, RetryRequested, type_of
@@ -102,7 +102,8 @@ class RetryResponder:
             request = self._decoder.decode(delivery)
         except (MessageMalformed, CardDataRefused) as error:
             log.warning("rejected", stage=STAGE.name, reason=str(error))
-            return RetryRefused(reason=str(error)[:500])
+            readable = isinstance(error, MessageMalformed)  # of card data nothing is repeated
+            return RetryRefused(reason=str(error)[:500], request_id=request_id_in(delivery.body) if readable else None)
         assert isinstance(request, RetryRequested)
         try:
             async with asyncio.timeout(request.deadline_ms / 1000):

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from actors.answered_requests import AnsweredRequests, decision_id_of
 from actors.paused_gateways import PausedGateways
 from actors.recent import Recent
 from actors.router_knowledge import RouterKnowledge
@@ -35,7 +36,6 @@ from messaging.contracts import (
     RoutingOverride,
     RoutingReleased,
 )
-from messaging.errors import MessageMalformed
 from ml.experiments.assignment import Assignment
 from ml.routing.context import RULES, Ranking, RoutingContext
 from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
@@ -46,16 +46,12 @@ from ml.routing.ranking import with_fallbacks
 from ml.routing.reliability import Reliability
 from ml.routing.rules import Ruled, RuleSet
 
-DECISIONS_REMEMBERED_MAX: Final = 20_000
-"""Decisions kept for requests that are sent again; a request lives for two seconds, so this is some minutes' worth."""
-
 BATCHES_REMEMBERED_MAX: Final = 10_000
 """Batch ids remembered against learning twice; a batch is redelivered at once or after a restart, not hours later."""
 
 ADVICE_VALID: Final = timedelta(seconds=60)
 """How long a ranking may be used: an outage is noticed, and heeded, within less."""
 
-ID_LENGTH_MAX: Final = 80
 TEXT_LENGTH_MAX: Final = 500
 
 
@@ -89,7 +85,7 @@ class RouterAdvisor:
         self._default_policy = default_policy
         self._generator = generator
         self._knows = self.fresh_knowledge()
-        self._decisions: Recent[str, RouteAdvised] = Recent(DECISIONS_REMEMBERED_MAX)
+        self._answered = AnsweredRequests()
         self._batches: Recent[str, None] = Recent(BATCHES_REMEMBERED_MAX)
         self._paused = PausedGateways()
         self.pauses_heard = 0
@@ -102,20 +98,17 @@ class RouterAdvisor:
     def advise(self, request: RouteRequested, now: datetime) -> RouteAdvised:
         """Decide; a request that is sent again gets the very same decision while it is remembered.
 
-        Raises: MessageMalformed: the id is that of another order's request; its gateways may not suit this payment.
+        Raises: MessageMalformed: the id is that of another request; its gateways may not suit this payment.
         """
-        decided = self._decisions.get(request.request_id)
-        if decided is not None:
-            if decided.order_id != request.order_id:
-                raise MessageMalformed("$.request_id: was a request of another order before; give each one its own")
-            return decided
-        advised = self._decide(request, now)
-        self.remember(advised)
+        advised = self._answered.answer_to(request)
+        if advised is None:
+            advised = self._decide(request, now)
+            self.remember(request, advised)
         return advised
 
-    def remember(self, advised: RouteAdvised) -> None:
+    def remember(self, request: RouteRequested, advised: RouteAdvised) -> None:
         """Keep a decision, so that its request gets it again; also one that another replica made."""
-        self._decisions.put(advised.request_id, advised)
+        self._answered.put(request, advised)
 
     def _decide(self, request: RouteRequested, now: datetime) -> RouteAdvised:
         context = RoutingContext(
@@ -314,15 +307,3 @@ class RouterAdvisor:
 
     def _able(self, attempt: RecordedAttempt) -> Eligibility:
         return eligible(context_of(attempt), self._gateways)
-
-
-def decision_id_of(request_id: str) -> str:
-    """Name the decision on a request, so that every replica gives it the same name.
-
-    >>> decision_id_of("req_7")
-    'dec_req_7'
-    """
-    plain = f"dec_{request_id}"
-    if len(plain) <= ID_LENGTH_MAX:
-        return plain
-    return f"dec_{hashlib.sha256(request_id.encode()).hexdigest()[:40]}"

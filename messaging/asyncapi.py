@@ -114,7 +114,7 @@ def _operations(kinds: list[type[Message]]) -> dict[str, Any]:
             }
             operation["description"] = (
                 f"Publish with reply_to, correlation_id and expiration (at most {REQUEST_LIFE_MS} ms). The answer is "
-                f"{answer}, or {type_of(RouteRefused)} when the request cannot be read."
+                f"{answer}, or {type_of(RouteRefused)} when the request cannot be read, or its id was another's."
             )
         operations[f"{operation['action']}.{name}"] = operation
     return operations

@@ -10,7 +10,7 @@ import msgspec
 
 from messaging.card_data import Ordinary, refuse_card_data
 from messaging.consumer import Delivery
-from messaging.contracts import Message
+from messaging.contracts import Id, Message
 from messaging.errors import MessageMalformed
 
 OUTSIDE_BYTES_MAX: Final = 65_536
@@ -75,3 +75,25 @@ class Decoder:
         except RecursionError:
             raise MessageMalformed("$: the body nests too deeply") from None
         return message
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """As much of a request as tells which one it is."""
+
+    request_id: Id
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+def request_id_in(body: bytes) -> str | None:
+    """The id of a request that is malformed otherwise, so that who asked can tell which one; None: it cannot be read.
+
+    Not for a body with card data, of which nothing may be repeated.
+    """
+    if len(body) > OUTSIDE_BYTES_MAX:
+        return None
+    try:
+        return _named.decode(body).request_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -587,7 +587,10 @@ class RouteAdvised(Message, frozen=True, kw_only=True, tag="route.advised"):
 
 
 class RouteRefused(Message, frozen=True, kw_only=True, tag="route.refused"):
-    """The router's answer to a request that it cannot read: what to mend, and where."""
+    """The router's answer to a request that it cannot read, or whose id was another's: what to mend, and where.
+
+    ``request_id`` is that of the request, where it can be read; null where the request holds card data.
+    """
 
     reason: Text
     request_id: Id | None = None

@@ -35,11 +35,14 @@ async def write_decisions(database: Database, decided: Sequence[tuple[RouteReque
     return 0
 
 
-async def find_decisions(database: Database, decision_ids: Sequence[str]) -> list[RouteAdvised]:
-    """Read these decisions, those that are there."""
+async def find_decisions(database: Database, decision_ids: Sequence[str]) -> list[tuple[RouteRequested, RouteAdvised]]:
+    """Read these decisions, those that are there, each with the request it answered."""
     with translated():
-        cursor = database["decisions"].find({"_id": {"$in": list(decision_ids)}}, {"advice": True})
-        return [msgspec.convert(document["advice"], RouteAdvised) async for document in cursor]
+        cursor = database["decisions"].find({"_id": {"$in": list(decision_ids)}}, {"request": True, "advice": True})
+        return [
+            (msgspec.convert(document["request"], RouteRequested), msgspec.convert(document["advice"], RouteAdvised))
+            async for document in cursor
+        ]
 
 
 async def find_decided(database: Database, decision_ids: Sequence[str]) -> dict[str, Decided]:

@@ -88,6 +88,26 @@ async def test_a_re_sent_request_gets_the_same_decision_even_from_another_replic
             assert again.decision == before.decision
 
 
+async def test_an_id_asked_with_another_method_is_refused_also_by_a_router_that_reads_the_decision(
+    settings: Settings,
+) -> None:
+    """What was asked is stored with its decision; the same request, sent again, gets the same decision there."""
+    asked = fresh(issuer="kite_bank", country="IN", candidates=["alpha", "echo"])
+    async with routed(settings, "router_advisor") as (client, database):
+        before = await client.route(asked, timeout_ms=1_000)
+
+        async def stored() -> bool:
+            return await database["decisions"].count_documents({}) == 1
+
+        await eventually(stored)
+    async with routed(settings, "router_advisor") as (client, _):
+        again = msgspec.structs.replace(asked, requested_at=datetime.now(UTC) - timedelta(seconds=1))
+        with pytest.raises(MessageMalformed, match=r"another method before"):
+            await client.route(msgspec.structs.replace(again, method="card"), timeout_ms=1_000)
+        assert before.decision is not None
+        assert (await client.route(again, timeout_ms=1_000)).decision == before.decision
+
+
 async def test_a_request_that_cannot_be_read_is_refused_with_the_reason(settings: Settings) -> None:
     """The caller learns what to mend instead of waiting in vain."""
     async with routed(settings, "router_advisor") as (client, _):

@@ -17,7 +17,7 @@ from actors.responder import Responder
 from config.settings import load_settings
 from messaging.codec import encode
 from messaging.consumer import Consumer, Delivery
-from messaging.contracts import GatewayPause, GatewayPaused, GatewayResumed
+from messaging.contracts import GatewayPause, GatewayPaused, GatewayResumed, RouteRefused
 from messaging.envelope import Envelope
 from storage.errors import StoreUnavailable
 from tests.conftest import eventually
@@ -34,11 +34,14 @@ class Wire:
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.refused: list[RouteRefused] = []
         self.settled = 0
 
     def send(self, body: bytes, envelope: Envelope, **_: Any) -> None:
-        """Keep the type of a message."""
+        """Keep the type of a message, and what was refused."""
         self.sent.append(envelope.type)
+        if envelope.type == "route.refused":
+            self.refused.append(msgspec.json.decode(body, type=RouteRefused))
 
     def acknowledge(self, tag: int, *, multiple: bool = False) -> None:
         """Keep the newest tag."""
@@ -147,13 +150,36 @@ async def test_a_store_that_stands_still_is_given_up_and_the_decisions_wait(monk
         assert len(worker._unstored) == 1
 
 
-async def test_an_id_of_another_order_is_refused_and_done() -> None:
-    """The checkout is told, and the request is not delivered again."""
-    again = msgspec.structs.replace(delivered(1, order_id="ord_other"), tag=2)
+@pytest.mark.parametrize("changes", [{"order_id": "ord_other"}, {"method": "upi"}])
+async def test_an_id_of_another_request_is_refused_by_name_and_done(changes: dict[str, object]) -> None:
+    """The checkout is told which request it is, and it is not delivered again."""
+    again = msgspec.structs.replace(delivered(1, **changes), tag=2)
     worker = responder()
     async with answering(worker, [delivered(1), again]) as wire:
         assert wire.sent == ["route.advised", "route.refused"]
+        assert [refused.request_id for refused in wire.refused] == ["req_1"]
         assert "request_id" in worker._refused[0].reason
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "named"),
+    [
+        (b'"currency":"INR"', b'"currency":"rupees"', "req_1"),
+        (b'"request_id":"req_1"', b'"request_id":"a b"', None),
+        (b'"order_id":"ord_1"', b'"order_id":"4111 1111 1111 1111"', None),
+        (b'"request_id":"req_1"', b'"request_id":"4111 1111 1111 1111"', None),
+        (b"}", b"", None),
+    ],
+    ids=["a wrong field", "a wrong id", "card data", "card data for an id", "no JSON"],
+)
+async def test_a_refusal_names_its_request_where_that_can_be_read(found: bytes, put: bytes, named: str | None) -> None:
+    """So whoever asked can tell which one it was; of card data nothing is repeated."""
+    asked = delivered(1)
+    broken = msgspec.structs.replace(asked, body=asked.body.replace(found, put))
+    assert broken.body != asked.body
+    async with answering(responder(), [broken]) as wire:
+        assert [refused.request_id for refused in wire.refused] == [named]
+        assert b"4111" not in encode(wire.refused[0])
 
 
 class Store(Upkeep):

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from actors.router_advisor import RouterAdvisor, decision_id_of
+from actors.answered_requests import decision_id_of
+from actors.router_advisor import RouterAdvisor
 from actors.router_start import EvidenceMinute, History, learned_from
 from messaging.codec import encode
 from messaging.contracts import (
@@ -141,7 +142,7 @@ def test_decision_of_another_replica_is_taken_over() -> None:
     """A remembered decision is the answer to its request."""
     other = advisor(1).advise(request(), NOW)
     worker = advisor(2)
-    worker.remember(other)
+    worker.remember(request(), other)
     assert worker.advise(request(), NOW) is other
 
 
@@ -636,12 +637,46 @@ def test_a_correction_takes_a_second_try_back() -> None:
     assert lost == 0.0  # after any failure bravo did no better, so nothing is known of alpha in particular
 
 
-def test_an_id_that_was_another_orders_is_refused() -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"order_id": "ord_other"},
+        {"method": "upi"},
+        {"amount_minor": 50_001},
+        {"currency": "EUR"},
+        {"issuer": "kite_bank"},
+        {"network": "visa"},
+        {"country": "DE"},
+        {"bin": "411111"},
+        {"customer_id": "cus_1"},
+        {"attempt_number": 2},
+        {"candidates": ["alpha"]},
+        {"previous_failures": [PreviousFailure(gateway="alpha")]},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_an_id_that_was_another_requests_is_refused(changes: dict[str, object]) -> None:
     """The old decision may name gateways that do not take the new payment; so the checkout is told what to mend."""
     worker = advisor()
-    worker.advise(request(1), NOW)
-    with pytest.raises(MessageMalformed, match=r"\$\.request_id"):
-        worker.advise(request(1, order_id="ord_other", method="upi"), NOW)
+    advised = worker.advise(request(1), NOW)
+    with pytest.raises(MessageMalformed, match=rf"\$\.request_id: .* another {next(iter(changes))} before"):
+        worker.advise(request(1, **changes), NOW)
+    assert worker.advise(request(1), NOW) is advised
+
+
+def test_a_request_that_is_sent_again_may_be_asked_otherwise_but_not_for_something_else() -> None:
+    """Later, with less time, with candidates in another order, and with more known of its failures."""
+    told = PreviousFailure(gateway="alpha")
+    asked = request(1, candidates=["alpha", "bravo"], previous_failures=[told], attempt_number=2)
+    again = msgspec.structs.replace(
+        asked,
+        requested_at=NOW + timedelta(seconds=1),
+        deadline_ms=50,
+        candidates=["bravo", "alpha"],
+        previous_failures=[msgspec.structs.replace(told, failure_code="91", failure_message="SWITCH DOWN")],
+    )
+    worker = advisor()
+    assert worker.advise(again, NOW) is worker.advise(asked, NOW)
 
 
 def test_a_report_from_a_clock_ahead_does_not_end_an_override() -> None:
