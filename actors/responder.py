@@ -64,9 +64,6 @@ REFRESH_S: Final = 10.0
 START_S_MAX: Final = 10.0
 """How long the first answer waits for what the store knows; that it is away is noticed in two seconds."""
 
-CATCH_UP_S_MAX: Final = 120.0
-"""How long what the store knows may take to be learned while payments are answered; facts wait meanwhile."""
-
 LOOK_UP_S_MAX: Final = 0.05
 LOOK_UP_PAUSE_S: Final = 2.0
 """After a look-up that failed the store is not asked for so long: each would hold up routing by as much again."""
@@ -158,25 +155,31 @@ class Responder:
         await declare_line(facts)
         own = replica_queue(STAGE, uuid.uuid4().hex[:12])
         await declare_queue(facts, own)
-        behind = self._started or not await self._start()  # after the queue is bound: what comes meanwhile waits in it
+        if not self._started:
+            await self._upkeep.prepare()
         learned = await facts.consume(own.name, prefetch=FACTS_PREFETCH)
-        self._decided.set()  # decisions that outlived the last connection are stored too
-        asked = await answers.consume(STAGE.name, prefetch=2 * UNSTORED_MAX)
-        log.info("started", stage=STAGE.name)
-        tasks = [
-            asyncio.create_task(self._answer(asked, answers)),
-            asyncio.create_task(self._learn(learned, facts, behind=behind)),
-            asyncio.create_task(self._store()),
-            asyncio.create_task(self._refresh_now_and_then()),
-            asyncio.create_task(
-                self._pulse.go_on(
-                    self._settings.heartbeat_s, lambda: self._pulse.look_at(connection, counting, STAGE.name)
-                )
-            ),
-            asyncio.create_task(stopping.wait()),
+        tried = asyncio.Event()
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._learn(learned, facts, tried, is_first=not self._started))
         ]
-        self._started = True
         try:
+            if not self._started:
+                await self._wait_for_the_past(tried)
+            self._started = True
+            self._decided.set()  # decisions that outlived the last connection are stored too
+            asked = await answers.consume(STAGE.name, prefetch=2 * UNSTORED_MAX)
+            log.info("started", stage=STAGE.name)
+            tasks += [
+                asyncio.create_task(self._answer(asked, answers)),
+                asyncio.create_task(self._store()),
+                asyncio.create_task(self._refresh_now_and_then()),
+                asyncio.create_task(
+                    self._pulse.go_on(
+                        self._settings.heartbeat_s, lambda: self._pulse.look_at(connection, counting, STAGE.name)
+                    )
+                ),
+                asyncio.create_task(stopping.wait()),
+            ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -186,24 +189,15 @@ class Responder:
                 with contextlib.suppress(StoreError):
                     await self._store_batch(len(self._unstored))
 
-    async def _start(self) -> bool:
-        """Begin with what the store holds. Returns: whether it said so in time; else the worker begins without.
-
-        Raises: StoreRefused: the store is not as it must be, which somebody has to mend.
-        """
-        await self._upkeep.prepare()
+    async def _wait_for_the_past(self, tried: asyncio.Event) -> None:
+        """Let the first answer know what the store holds, if it tells so soon; else that is learned beside answers."""
         try:
             async with asyncio.timeout(START_S_MAX):
-                await self._upkeep.start()
-        except StoreRefused:
-            raise
-        except (TimeoutError, StoreError) as error:
-            self._say_behind(error)
-            return False
-        return True
+                await tried.wait()
+        except TimeoutError:
+            self._say_behind(f"it was not learned within {START_S_MAX:g} s; that goes on")
 
-    def _say_behind(self, error: Exception) -> None:
-        reason = str(error) or "MongoDB is too slow"
+    def _say_behind(self, reason: str) -> None:
         log.warning("not_up_to_date", stage=STAGE.name, reason=reason)
         self._pulse.note_error(f"payments are routed without what the store knows: {reason}")
 
@@ -362,17 +356,25 @@ class Responder:
 
     # --- learn -------------------------------------------------------------------------------------------------------
 
-    async def _learn(self, learned: Consumer, channel: Channel, *, behind: bool) -> None:
-        """Learn from facts; while ``behind``, try between them to learn from the store what was said before."""
-        loop = asyncio.get_running_loop()
-        while behind:
+    async def _learn(self, learned: Consumer, channel: Channel, tried: asyncio.Event, *, is_first: bool) -> None:
+        """Learn what the store holds, which other routers heard before, then from facts; from facts alone meanwhile.
+
+        ``tried`` is set when the store was asked once, whatever it said.
+        Raises: StoreRefused: at the first start; the store is not as it must be, which somebody has to mend.
+        """
+        loop, is_behind = asyncio.get_running_loop(), True
+        while is_behind:
             try:
-                async with asyncio.timeout(CATCH_UP_S_MAX):
-                    await self._upkeep.start()
-                behind = False
+                await self._upkeep.start()
+                is_behind = False
                 log.info("up_to_date", stage=STAGE.name)
-            except (TimeoutError, StoreError) as error:
-                self._say_behind(error)
+            except StoreError as error:
+                if is_first and not tried.is_set() and isinstance(error, StoreRefused):
+                    raise
+                self._say_behind(str(error))
+            finally:
+                tried.set()
+            if is_behind:
                 await self._hear(learned, channel, until=loop.time() + STORE_PAUSE_S)
         await self._hear(learned, channel, until=None)
 

@@ -21,7 +21,7 @@ from ml.routing.reliability import Reliability
 from ml.routing.rules import RuleSet
 from storage.anomalies import open_anomalies
 from storage.database import Database, Document, make_ready
-from storage.errors import StoreError
+from storage.errors import StoreError, StoreUnavailable
 from storage.experiments import last_allocation
 from storage.gateway_pauses import pauses_not_over
 from storage.read_models.newest_attempts import read_newest_attempts
@@ -34,6 +34,10 @@ log = structlog.get_logger(__name__)
 NEWEST_ATTEMPTS: Final = 20_000
 """Attempts read at the start: their retries say which gateways fail together. More would make the start slow. What is
 heard while they are read counts twice, which is seconds' worth of days."""
+
+
+READ_S_MAX: Final = 60.0
+"""How long the store may take to tell all of that; one that stands still says nothing, and facts wait meanwhile."""
 
 
 class RouterUpkeep:
@@ -82,13 +86,13 @@ class RouterUpkeep:
         What ``refresh`` finds meanwhile is newer than what was read here, and stays: it is no part of what is replaced.
         Raises: StoreError: the store does not answer; what was learned stays.
         """
-        if not self._is_store_ready:
-            await make_ready(self._database, self._store)
-            self._is_store_ready = True
-        self._in_force = None  # what counts for commitments is read anew
-        await self.refresh()
         now = utc_now()
-        history, fresh = await self._history(now), self._advisor.fresh_knowledge()
+        try:
+            async with asyncio.timeout(READ_S_MAX):
+                history = await self._read_all(now)
+        except TimeoutError:
+            raise StoreUnavailable(f"MongoDB did not tell all within {READ_S_MAX:g} s") from None
+        fresh = self._advisor.fresh_knowledge()
         known = await asyncio.to_thread(learned_from, history, fresh, now)  # seconds: payments are answered meanwhile
         self._advisor.take(known, utc_now())
         self._advisor.serve(self._serving.model)  # a newer one may have come in that time
@@ -109,7 +113,12 @@ class RouterUpkeep:
             if await self._serving.refresh():
                 self._advisor.serve(self._serving.model)
 
-    async def _history(self, now: datetime) -> History:
+    async def _read_all(self, now: datetime) -> History:
+        if not self._is_store_ready:
+            await make_ready(self._database, self._store)
+            self._is_store_ready = True
+        self._in_force = None  # what counts for commitments is read anew
+        await self.refresh()
         return History(
             minutes=[
                 _evidence_minute(document) async for document in read_minutes(self._database, now - self._warm_start)
