@@ -8,20 +8,17 @@ same id.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
 import uuid
-from collections import deque
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
 from actors.answered_requests import decision_id_of
 from actors.pulse import Pulse, utc_now
+from actors.unstored_decisions import UNSTORED_MAX, Unstored, UnstoredDecisions
 from config.settings import RunnerSettings
 from messaging.channel import Channel
 from messaging.codec import Decoder, encode, request_id_in
@@ -35,22 +32,16 @@ from messaging.line import declare_line, declare_queue
 from messaging.settled import Settled
 from messaging.topology import replica_queue, stage_named
 from storage.database import Database
-from storage.decisions import find_decisions, write_decisions
-from storage.errors import StoreError, StoreRefused, StoreUnavailable
-from storage.rejections import Rejection, count_rejections
+from storage.decisions import find_decisions
+from storage.errors import StoreError, StoreRefused
+from storage.rejections import Rejection
 
 log = structlog.get_logger(__name__)
 
 STAGE = stage_named("router_advisor")
 
-UNSTORED_MAX: Final = 10_000
-"""Decisions that wait for a store that does not answer. Beyond it the oldest are given up, loudly: routing goes on."""
-
 RESENT_AFTER: Final = timedelta(milliseconds=100)
 """A request older than this may have been asked, and answered by another replica, before: the store is asked first."""
-
-REFUSED_MAX: Final = 1_000
-"""Refusals that wait to be counted; beyond it the oldest are forgotten."""
 
 FACTS_PREFETCH: Final = 100
 """Facts taken from the broker and not yet learned; the others wait there, within the bound of the replica's queue."""
@@ -67,9 +58,6 @@ START_S_MAX: Final = 10.0
 LOOK_UP_S_MAX: Final = 0.05
 LOOK_UP_PAUSE_S: Final = 2.0
 """After a look-up that failed the store is not asked for so long: each would hold up routing by as much again."""
-
-STORE_S_MAX: Final = 3.0
-"""How long a store may take to write decisions; a machine that stands still says nothing, and the next one may not."""
 
 STORE_PAUSE_S: Final = 0.5
 FACTS_AT_ONCE: Final = 20
@@ -102,15 +90,6 @@ class Upkeep(Protocol):
         """Read anew what may have changed without word of it. Raises: StoreError: some of it the next time."""
 
 
-class _Unstored(NamedTuple):
-    """A decision that is not stored yet; its message, by delivery tag, is done when it is."""
-
-    settled: Settled
-    tag: int
-    request: RouteRequested
-    advised: RouteAdvised
-
-
 class Responder:
     """Runs the router advisor until it is told to stop.
 
@@ -134,13 +113,10 @@ class Responder:
         self._upkeep = upkeep
         self._database = database
         self._settings = settings
-        self._batch = settings.batches.of(STAGE.name)
         self._pulse = pulse
         self._requests = Decoder([RouteRequested], from_outside=True)
         self._facts = Decoder(STAGE.each_replica_hears, from_outside=False)
-        self._unstored: deque[_Unstored] = deque()
-        self._refused: deque[Rejection] = deque(maxlen=REFUSED_MAX)
-        self._decided = asyncio.Event()
+        self._unstored = UnstoredDecisions(database, settings.batches.of(STAGE.name), pulse)
         self._look_up_from = 0.0
         self._started = False
 
@@ -166,12 +142,11 @@ class Responder:
             if not self._started:
                 await self._wait_for_the_past(tried)
             self._started = True
-            self._decided.set()  # decisions that outlived the last connection are stored too
             asked = await answers.consume(STAGE.name, prefetch=2 * UNSTORED_MAX)
             log.info("started", stage=STAGE.name)
             tasks += [
                 asyncio.create_task(self._answer(asked, answers)),
-                asyncio.create_task(self._store()),
+                asyncio.create_task(self._unstored.store_all_along()),  # those of the last connection too
                 asyncio.create_task(self._refresh_now_and_then()),
                 asyncio.create_task(
                     self._pulse.go_on(
@@ -186,8 +161,7 @@ class Responder:
         finally:
             await end(*tasks)
             if stopping.is_set():  # only now: two stores at once would take the same decisions out
-                with contextlib.suppress(StoreError):
-                    await self._store_batch(len(self._unstored))
+                await self._unstored.store_the_rest()
 
     async def _wait_for_the_past(self, tried: asyncio.Event) -> None:
         """Let the first answer know what the store holds, if it tells so soon; else that is learned beside answers."""
@@ -260,8 +234,7 @@ class Responder:
             self._refuse(delivery, error, channel, settled)
             return
         self._reply(delivery, advised, channel, advised.decision_id)
-        self._unstored.append(_Unstored(settled, delivery.tag, request, advised))
-        self._decided.set()
+        self._unstored.add(Unstored(settled, delivery.tag, request, advised))
 
     def _reply(self, delivery: Delivery, message: Message, channel: Channel, message_id: str) -> None:
         if not delivery.envelope.reply_to:
@@ -289,61 +262,7 @@ class Responder:
         kind = "card_data" if is_card_data else "malformed"
         log.warning("rejected", stage=STAGE.name, kind=kind, reason=str(error))
         rejection = Rejection(queue=STAGE.name, kind=kind, type=type_of(RouteRequested), reason=str(error))  # type: ignore[arg-type]
-        self._refused.append(rejection)
-        self._decided.set()
-
-    # --- store -------------------------------------------------------------------------------------------------------
-
-    async def _store(self) -> None:
-        while True:
-            await self._decided.wait()
-            self._decided.clear()
-            while self._unstored or self._refused:
-                if len(self._unstored) < self._batch.size_max:  # many at once cost the store, and this process, less
-                    await asyncio.sleep(self._batch.wait_ms_max / 1000)
-                try:
-                    await self._store_batch(self._batch.size_max)
-                    await self._count_refused()
-                except StoreError as error:
-                    log.warning("decisions_wait", waiting=len(self._unstored), reason=str(error))
-                    self._pulse.note_error(f"{len(self._unstored)} decisions wait to be stored: {error}")
-                    self._give_up_oldest()
-                    await asyncio.sleep(STORE_PAUSE_S)
-
-    async def _store_batch(self, size_max: int) -> None:
-        batch = [self._unstored[index] for index in range(min(size_max, len(self._unstored)))]
-        conflicts = 0
-        try:
-            async with asyncio.timeout(STORE_S_MAX):
-                conflicts = await write_decisions(self._database, [(each.request, each.advised) for each in batch])
-        except TimeoutError:  # what was written after all is found there the next time
-            raise StoreUnavailable(f"MongoDB did not answer within {STORE_S_MAX:.0f} s") from None
-        except StoreRefused as error:
-            if len(batch) > 1:
-                for _ in batch:
-                    await self._store_batch(1)
-                return
-            log.error("decision_not_stored", reason=str(error))
-            self._pulse.note_error(f"a decision was not stored: {error}")
-        if conflicts:
-            log.warning("decided_twice", decisions=conflicts)
-        for _ in batch:
-            self._unstored.popleft()
-        _settle(batch)
-        if batch:
-            self._pulse.count_batch(len(batch))
-
-    async def _count_refused(self) -> None:
-        refused = list(self._refused)
-        await count_rejections(self._database, refused, utc_now())
-        for _ in refused:
-            self._refused.popleft()
-
-    def _give_up_oldest(self) -> None:
-        lost = [self._unstored.popleft() for _ in range(len(self._unstored) - UNSTORED_MAX)]
-        _settle(lost)
-        if lost:
-            log.error("decisions_not_stored", decisions=len(lost))
+        self._unstored.refused(rejection)
 
     async def _refresh_now_and_then(self) -> None:
         while True:
@@ -397,9 +316,3 @@ class Responder:
                 for _ in self._advisor.handle([message], utc_now()):
                     pass
                 await asyncio.sleep(0)  # requests come first
-
-
-def _settle(done: Sequence[_Unstored]) -> None:
-    """Tell the broker that requests are done; those of a connection that is gone it has given to somebody else."""
-    for settled, their in groupby(done, key=lambda each: each.settled):
-        settled.add(each.tag for each in their)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import actors.responder
+import actors.unstored_decisions
 from actors.pulse import Pulse
 from actors.responder import Responder
 from config.settings import load_settings
@@ -113,7 +114,7 @@ async def test_what_waited_past_its_deadline_is_let_go_and_the_rest_is_answered(
     async with answering(worker, [*late, delivered(101)]) as wire:
         assert wire.sent == ["route.advised"]
         assert wire.settled == 100
-        assert [each.tag for each in worker._unstored] == [101]
+        assert [each.tag for each in worker._unstored.waiting()] == [101]
 
 
 async def test_a_checkout_whose_clock_is_behind_is_answered() -> None:
@@ -151,13 +152,14 @@ async def test_a_store_that_stands_still_is_given_up_and_the_decisions_wait(monk
         await asyncio.sleep(30)
         return 0
 
-    monkeypatch.setattr(actors.responder, "write_decisions", frozen)
-    monkeypatch.setattr(actors.responder, "STORE_S_MAX", 0.05)
+    monkeypatch.setattr(actors.unstored_decisions, "write_decisions", frozen)
+    monkeypatch.setattr(actors.unstored_decisions, "STORE_S_MAX", 0.05)
     worker = responder()
-    async with answering(worker, [delivered(1)]):
+    async with answering(worker, [delivered(1)]) as wire:
         with pytest.raises(StoreUnavailable, match="did not answer"):
-            await worker._store_batch(10)
-        assert len(worker._unstored) == 1
+            await worker._unstored.store_batch(10)
+        assert len(worker._unstored.waiting()) == 1
+        assert wire.settled == 0
 
 
 @pytest.mark.parametrize("changes", [{"order_id": "ord_other"}, {"method": "upi"}])
@@ -168,7 +170,7 @@ async def test_an_id_of_another_request_is_refused_by_name_and_done(changes: dic
     async with answering(worker, [delivered(1), again]) as wire:
         assert wire.sent == ["route.advised", "route.refused"]
         assert [refused.request_id for refused in wire.refused] == ["req_1"]
-        assert "request_id" in worker._refused[0].reason
+        assert "request_id" in worker._unstored._refused[0].reason
 
 
 @pytest.mark.parametrize(
