@@ -1,4 +1,4 @@
-"""The loop around the router advisor: answers at once, stores after, and learns from what flows down the line.
+"""The loop around the router advisor: answers at once, and stores after. What it learns beside: ``router_hearing``.
 
 A request is answered first and acknowledged only when its decision is stored. If this process dies in between, the
 request is delivered again, to nobody's harm: the checkout has its answer, and the decision is made once more under the
@@ -18,6 +18,7 @@ import structlog
 
 from actors.answered_requests import decision_id_of
 from actors.pulse import Pulse, utc_now
+from actors.router_hearing import FACTS_PREFETCH, RouterHearing
 from actors.unstored_decisions import UNSTORED_MAX, Unstored, UnstoredDecisions
 from config.settings import RunnerSettings
 from messaging.channel import Channel
@@ -33,7 +34,7 @@ from messaging.settled import Settled
 from messaging.topology import replica_queue, stage_named
 from storage.database import Database
 from storage.decisions import find_decisions
-from storage.errors import StoreError, StoreRefused
+from storage.errors import StoreError
 from storage.rejections import Rejection
 
 log = structlog.get_logger(__name__)
@@ -43,24 +44,13 @@ STAGE = stage_named("router_advisor")
 RESENT_AFTER: Final = timedelta(milliseconds=100)
 """A request older than this may have been asked, and answered by another replica, before: the store is asked first."""
 
-FACTS_PREFETCH: Final = 100
-"""Facts taken from the broker and not yet learned; the others wait there, within the bound of the replica's queue."""
-
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """The one header that an answer repeats (W3C Trace Context); anything else in it is not repeated."""
-
-REFRESH_S: Final = 10.0
-"""How often it is looked whether the rules changed, a newer model serves, or an order holds that nobody told of."""
-
-START_S_MAX: Final = 10.0
-"""How long the first answer waits for what the store knows; that it is away is noticed in two seconds."""
 
 LOOK_UP_S_MAX: Final = 0.05
 LOOK_UP_PAUSE_S: Final = 2.0
 """After a look-up that failed the store is not asked for so long: each would hold up routing by as much again."""
 
-STORE_PAUSE_S: Final = 0.5
-FACTS_AT_ONCE: Final = 20
 REQUESTS_AT_ONCE: Final = 50
 
 
@@ -73,29 +63,13 @@ class Advisor(Protocol):
     def remember(self, request: RouteRequested, advised: RouteAdvised) -> None:
         """Take over a decision that another replica made."""
 
-    def handle(self, messages: Any, now: datetime, known: Any = None) -> Any:
-        """Learn from facts."""
-
-
-class Upkeep(Protocol):
-    """What keeps the advisor up to the store and to files."""
-
-    async def prepare(self) -> None:
-        """Do what must be done before the first answer. Raises: StoreError: the store is needed for it, and away."""
-
-    async def start(self) -> None:
-        """Bring the advisor's memory up to what the store holds. Raises: StoreError: it stays as it was."""
-
-    async def refresh(self) -> None:
-        """Read anew what may have changed without word of it. Raises: StoreError: some of it the next time."""
-
 
 class Responder:
     """Runs the router advisor until it is told to stop.
 
     Args:
         advisor: the worker.
-        upkeep: of what the worker knows; refreshed every ``REFRESH_S``.
+        hearing: brings up to date what the worker knows.
         database: the store.
         settings: heartbeat and batch sizes.
         pulse: the worker's heartbeat.
@@ -104,18 +78,17 @@ class Responder:
     def __init__(
         self,
         advisor: Advisor,
-        upkeep: Upkeep,
+        hearing: RouterHearing,
         database: Database,
         settings: RunnerSettings,
         pulse: Pulse,
     ) -> None:
         self._advisor = advisor
-        self._upkeep = upkeep
+        self._hearing = hearing
         self._database = database
         self._settings = settings
         self._pulse = pulse
         self._requests = Decoder([RouteRequested], from_outside=True)
-        self._facts = Decoder(STAGE.each_replica_hears, from_outside=False)
         self._unstored = UnstoredDecisions(database, settings.batches.of(STAGE.name), pulse)
         self._look_up_from = 0.0
         self._started = False
@@ -132,22 +105,22 @@ class Responder:
         own = replica_queue(STAGE, uuid.uuid4().hex[:12])
         await declare_queue(facts, own)
         if not self._started:
-            await self._upkeep.prepare()
+            await self._hearing.prepare()
         learned = await facts.consume(own.name, prefetch=FACTS_PREFETCH)
         tried = asyncio.Event()
         tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._learn(learned, facts, tried, is_first=not self._started))
+            asyncio.create_task(self._hearing.learn(learned, facts, tried, is_first=not self._started))
         ]
         try:
             if not self._started:
-                await self._wait_for_the_past(tried)
+                await self._hearing.wait_for_the_past(tried)
             self._started = True
             asked = await answers.consume(STAGE.name, prefetch=2 * UNSTORED_MAX)
             log.info("started", stage=STAGE.name)
             tasks += [
                 asyncio.create_task(self._answer(asked, answers)),
                 asyncio.create_task(self._unstored.store_all_along()),  # those of the last connection too
-                asyncio.create_task(self._refresh_now_and_then()),
+                asyncio.create_task(self._hearing.refresh_all_along()),
                 asyncio.create_task(
                     self._pulse.go_on(
                         self._settings.heartbeat_s, lambda: self._pulse.look_at(connection, counting, STAGE.name)
@@ -162,18 +135,6 @@ class Responder:
             await end(*tasks)
             if stopping.is_set():  # only now: two stores at once would take the same decisions out
                 await self._unstored.store_the_rest()
-
-    async def _wait_for_the_past(self, tried: asyncio.Event) -> None:
-        """Let the first answer know what the store holds, if it tells so soon; else that is learned beside answers."""
-        try:
-            async with asyncio.timeout(START_S_MAX):
-                await tried.wait()
-        except TimeoutError:
-            self._say_behind(f"it was not learned within {START_S_MAX:g} s; that goes on")
-
-    def _say_behind(self, reason: str) -> None:
-        log.warning("not_up_to_date", stage=STAGE.name, reason=reason)
-        self._pulse.note_error(f"payments are routed without what the store knows: {reason}")
 
     # --- answer ------------------------------------------------------------------------------------------------------
 
@@ -263,56 +224,3 @@ class Responder:
         log.warning("rejected", stage=STAGE.name, kind=kind, reason=str(error))
         rejection = Rejection(queue=STAGE.name, kind=kind, type=type_of(RouteRequested), reason=str(error))  # type: ignore[arg-type]
         self._unstored.refused(rejection)
-
-    async def _refresh_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(REFRESH_S)
-            try:
-                async with asyncio.timeout(REFRESH_S):
-                    await self._upkeep.refresh()
-            except (TimeoutError, StoreError) as error:  # what serves goes on serving
-                log.warning("not_refreshed", stage=STAGE.name, reason=str(error) or "MongoDB is too slow")
-
-    # --- learn -------------------------------------------------------------------------------------------------------
-
-    async def _learn(self, learned: Consumer, channel: Channel, tried: asyncio.Event, *, is_first: bool) -> None:
-        """Learn what the store holds, which other routers heard before, then from facts; from facts alone meanwhile.
-
-        ``tried`` is set when the store was asked once, whatever it said.
-        Raises: StoreRefused: at the first start; the store is not as it must be, which somebody has to mend.
-        """
-        loop, is_behind = asyncio.get_running_loop(), True
-        while is_behind:
-            try:
-                await self._upkeep.start()
-                is_behind = False
-                log.info("up_to_date", stage=STAGE.name)
-            except StoreError as error:
-                if is_first and not tried.is_set() and isinstance(error, StoreRefused):
-                    raise
-                self._say_behind(str(error))
-            finally:
-                tried.set()
-            if is_behind:
-                await self._hear(learned, channel, until=loop.time() + STORE_PAUSE_S)
-        await self._hear(learned, channel, until=None)
-
-    async def _hear(self, learned: Consumer, channel: Channel, *, until: float | None) -> None:
-        """Learn from facts until this moment of the loop's clock; None: for ever."""
-        loop = asyncio.get_running_loop()
-        while until is None or loop.time() < until:
-            try:
-                async with asyncio.timeout_at(until):
-                    deliveries = await learned.take(FACTS_AT_ONCE, 0)
-            except TimeoutError:
-                return
-            for delivery in deliveries:
-                channel.acknowledge(delivery.tag)
-                try:
-                    message = self._facts.decode(delivery)
-                except MessageMalformed as error:
-                    log.warning("fact_malformed", stage=STAGE.name, reason=error.problem)
-                    continue
-                for _ in self._advisor.handle([message], utc_now()):
-                    pass
-                await asyncio.sleep(0)  # requests come first

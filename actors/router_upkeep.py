@@ -117,17 +117,13 @@ class RouterUpkeep:
         if not self._is_store_ready:
             await make_ready(self._database, self._store)
             self._is_store_ready = True
-        self._in_force = None  # what counts for commitments is read anew
+        since = now - self._warm_start
+        minutes = [_evidence_minute(document) async for document in read_minutes(self._database, since)]
+        anomalies, allocation = await open_anomalies(self._database), await last_allocation(self._database)
+        newest = await read_newest_attempts(self._database, NEWEST_ATTEMPTS)
+        self._in_force = None  # the store answers: what counts for commitments is read anew
         await self.refresh()
-        return History(
-            minutes=[
-                _evidence_minute(document) async for document in read_minutes(self._database, now - self._warm_start)
-            ],
-            anomalies=await open_anomalies(self._database),
-            allocation=await last_allocation(self._database),
-            reliability=self._serving.model,
-            newest=await read_newest_attempts(self._database, NEWEST_ATTEMPTS),
-        )
+        return History(minutes, anomalies, allocation, self._serving.model, newest)
 
     async def _read_rules(self) -> None:
         """Look at the file; while it has a mistake, the last rules that were in force stay, also over a restart."""

@@ -8,6 +8,7 @@ import numpy as np
 from actors.pulse import Pulse
 from actors.responder import Responder
 from actors.router_advisor import RouterAdvisor
+from actors.router_hearing import RouterHearing
 from actors.router_upkeep import RouterUpkeep
 from actors.routing_rules import RulesFile
 from config.errors import ConfigError
@@ -38,7 +39,7 @@ def wire_router(settings: Settings, database: Database, pulse: Pulse) -> Respond
         rise_max=chosen.moved_share_max,
     )
     upkeep = RouterUpkeep(advisor, database, settings, RulesFile(resolved(chosen.rules_path), terms), pulse)
-    return Responder(advisor, upkeep, database, settings.runner, pulse)
+    return Responder(advisor, RouterHearing(advisor, upkeep, pulse), database, settings.runner, pulse)
 
 
 def gateway_terms(settings: Settings) -> dict[str, GatewayTerms]:

@@ -209,7 +209,7 @@ async def test_the_router_follows_its_rules_file_and_the_store_without_being_tol
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A changed file is in force a little later, a mistake changes nothing, an override nobody told of holds."""
-    monkeypatch.setattr("actors.responder.REFRESH_S", 0.1)
+    monkeypatch.setattr("actors.router_hearing.REFRESH_S", 0.1)
     rules = tmp_path / "rules.yaml"
     rules.write_text("rules:\n  - {name: to_echo, order: [echo, alpha]}\n")
     routing = msgspec.structs.replace(settings.routing, rules_path=str(rules))

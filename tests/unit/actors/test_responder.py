@@ -18,9 +18,9 @@ from actors.responder import Responder
 from config.settings import load_settings
 from messaging.codec import encode
 from messaging.consumer import Consumer, Delivery
-from messaging.contracts import GatewayPause, GatewayPaused, GatewayResumed, RouteRefused
+from messaging.contracts import RouteRefused
 from messaging.envelope import Envelope
-from storage.errors import StoreError, StoreRefused, StoreUnavailable
+from storage.errors import StoreUnavailable
 from tests.conftest import eventually
 from tests.unit.actors.test_router_advisor import advisor, request
 
@@ -50,19 +50,6 @@ class Wire:
         self.settled = tag
 
 
-class Upkeep:
-    """Has nothing to bring up to date."""
-
-    async def prepare(self) -> None:
-        """There are no rules."""
-
-    async def start(self) -> None:
-        """There is no past."""
-
-    async def refresh(self) -> None:
-        """Nothing changes."""
-
-
 @pytest.fixture(autouse=True)
 def nothing_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store knows no decision, whenever it is asked; on a busy machine any request may be old by then."""
@@ -73,10 +60,10 @@ def nothing_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actors.responder, "find_decisions", none)
 
 
-def responder(upkeep: Upkeep | None = None) -> Responder:
-    """A responder with an advisor of its own, and no store."""
+def responder() -> Responder:
+    """A responder with an advisor of its own, that hears nothing and has no store."""
     settings, pulse = load_settings().runner, Pulse("router_advisor", None)  # type: ignore[arg-type]
-    return Responder(advisor(), upkeep or Upkeep(), None, settings, pulse)  # type: ignore[arg-type]
+    return Responder(advisor(), None, None, settings, pulse)  # type: ignore[arg-type]
 
 
 def delivered(number: int, *, waited_s: float = 0.0, made_s: float = 0.0, **changes: object) -> Delivery:
@@ -192,98 +179,3 @@ async def test_a_refusal_names_its_request_where_that_can_be_read(found: bytes, 
     async with answering(responder(), [broken]) as wire:
         assert [refused.request_id for refused in wire.refused] == [named]
         assert b"4111" not in encode(wire.refused[0])
-
-
-class Store(Upkeep):
-    """A store that is away for some starts, and then there."""
-
-    def __init__(self, away: int, error: StoreError | None = None) -> None:
-        self.away, self.error, self.starts = away, error or StoreUnavailable("MongoDB does not answer"), 0
-
-    async def start(self) -> None:
-        """Fails while the store is away."""
-        self.starts += 1
-        if self.starts <= self.away:
-            raise self.error
-
-
-async def test_a_store_that_stands_still_at_the_start_holds_up_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The router begins without what it knows, and says so where people look."""
-    monkeypatch.setattr(actors.responder, "START_S_MAX", 0.05)
-    worker = responder()
-    await asyncio.wait_for(worker._wait_for_the_past(asyncio.Event()), 10)
-    assert "without what the store knows" in (worker._pulse.beat.last_error or "")
-
-
-@pytest.mark.parametrize("is_first", [True, False])
-async def test_a_store_that_is_not_as_it_must_be_ends_the_first_start_only(
-    monkeypatch: pytest.MonkeyPatch, is_first: bool
-) -> None:
-    """No replica set, or a wrong password: who starts the router is told; one that serves goes on serving."""
-    monkeypatch.setattr(actors.responder, "STORE_PAUSE_S", 0.01)
-    store, tried = Store(1, StoreRefused("is no replica set")), asyncio.Event()
-    learning = responder(store)._learn(Consumer("replica"), Heard(), tried, is_first=is_first)  # type: ignore[arg-type]
-    task = asyncio.create_task(learning)
-    await asyncio.wait_for(tried.wait(), 10)
-    if is_first:
-        with pytest.raises(StoreRefused):
-            await task
-        return
-
-    async def tried_again() -> bool:
-        return store.starts == 2
-
-    await eventually(tried_again)
-    task.cancel()
-
-
-async def test_what_is_said_while_the_store_is_away_is_heeded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pause does not wait for the store; each fact is heard once, and the start is tried until it succeeds."""
-    monkeypatch.setattr(actors.responder, "STORE_PAUSE_S", 0.01)
-    store, wire, learned = Store(10**9), Heard(), Consumer("replica")
-    worker = responder(store)
-    learning = worker._learn(learned, wire, asyncio.Event(), is_first=True)  # type: ignore[arg-type]
-    task = asyncio.create_task(learning)
-
-    async def failed_once() -> bool:
-        return store.starts > 1
-
-    await eventually(failed_once)
-    pause = GatewayPause(pause_id="pau_1", gateway="alpha", kind="pause", starts_at=datetime.now(UTC), ends_at=None,
-                         who="olga", reason="7")  # fmt: skip
-    learned.put(Delivery(1, False, Envelope(type="gateway.paused"), encode(GatewayPaused(pause=pause))))
-
-    async def heeded() -> bool:
-        return {each.gateway for each in worker._advisor.advise(request(store.starts), datetime.now(UTC)).ranking} == {
-            "bravo"
-        }
-
-    await eventually(heeded)
-    store.away = 0
-
-    async def is_up_to_date() -> bool:
-        before = store.starts
-        await asyncio.sleep(0.1)
-        return store.starts == before
-
-    await eventually(is_up_to_date)
-    resumed = GatewayResumed(pause_id="pau_1", gateway="alpha", resumed_at=datetime.now(UTC), who="olga", reason="")
-    learned.put(Delivery(2, False, Envelope(type="gateway.resumed"), encode(resumed)))
-
-    async def back() -> bool:
-        return wire.acknowledged == [1, 2]
-
-    await eventually(back)
-    assert not await heeded()
-    task.cancel()
-
-
-class Heard:
-    """Stands for the channel of facts."""
-
-    def __init__(self) -> None:
-        self.acknowledged: list[int] = []
-
-    def acknowledge(self, tag: int) -> None:
-        """Keep the tag."""
-        self.acknowledged.append(tag)
