@@ -14,7 +14,7 @@ from actors.answered_requests import AnsweredRequests, decision_id_of
 from actors.paused_gateways import PausedGateways
 from actors.recent import Recent
 from actors.router_knowledge import RouterKnowledge
-from actors.routing_outcomes import context_of
+from actors.routing_contexts import context_asked, context_of
 from actors.routing_overrides import RoutingOverrides, in_words
 from messaging.contracts import (
     AllocationPublished,
@@ -37,7 +37,7 @@ from messaging.contracts import (
     RoutingReleased,
 )
 from ml.experiments.assignment import Assignment
-from ml.routing.context import RULES, Ranking, RoutingContext
+from ml.routing.context import RULES, Ranking
 from ml.routing.eligibility import Eligibility, GatewayTerms, eligible
 from ml.routing.guidance import Conditions, Guidance, Payment
 from ml.routing.learners import DEFAULT, Arm, ArmLearners, arm_of
@@ -111,17 +111,7 @@ class RouterAdvisor:
         self._answered.put(request, advised)
 
     def _decide(self, request: RouteRequested, now: datetime) -> RouteAdvised:
-        context = RoutingContext(
-            method=request.method,
-            issuer=request.issuer,
-            network=request.network,
-            country=request.country,
-            currency=request.currency,
-            amount_minor=request.amount_minor,
-            attempt_number=request.attempt_number,
-            bin=request.bin,
-            previous_failures=tuple(failure.gateway for failure in request.previous_failures),
-        )
+        context = context_asked(request)
         may = self._paused.without(eligible(context, self._gateways, asked=request.candidates), now)
         ruled = self._guidance.on(context, may)
         overridden = self._overrides.at(now)

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import msgspec
 
-from actors.routing_outcomes import TOGETHER_S, Alike, LaterAttempts, Together, context_of, outcome_of
+from actors.routing_contexts import context_of
+from actors.routing_outcomes import TOGETHER_S, Alike, LaterAttempts, Together, outcome_of
 from actors.unwell_gateways import UnwellGateways
 from messaging.contracts import Anomaly, RecordedAttempt
 from ml.routing.context import OF_FAILURES, OF_MODEL, Outcome, RoutingContext

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from actors.recent import Recent
 from messaging.contracts import RecordedAttempt
-from ml.routing.context import Outcome, RoutingContext
+from ml.routing.context import Outcome
 from ml.routing.fallbacks import Fallbacks
 from ml.routing.learners import Arm
 
@@ -89,20 +89,6 @@ class LaterAttempts:
 def _verdict(status: str | None) -> tuple[int, int]:
     """(succeeded, failed) that a status stands for."""
     return (int(status == "succeeded"), int(status in ("failed", "reversed")))
-
-
-def context_of(attempt: RecordedAttempt) -> RoutingContext:
-    """An attempt as the payment that it was when it was routed."""
-    return RoutingContext(
-        method=attempt.method,
-        issuer=attempt.issuer,
-        network=attempt.network,
-        country=attempt.country,
-        currency=attempt.currency,
-        amount_minor=attempt.amount_minor,
-        attempt_number=attempt.attempt_number,
-        bin=attempt.bin,
-    )
 
 
 def outcome_of(attempt: RecordedAttempt) -> Outcome | None:
