@@ -48,7 +48,7 @@ lint: $(TESTS_INSTALLED) ## check style, types and the direction of imports
 
 .PHONY: unit
 unit: $(TESTS_INSTALLED) ## run the tests that need no services
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	$(BIN)/python -m pytest tests/unit -n auto $(ARGS)
 
 .PHONY: chaos
 chaos: setup-tests ## 200 faults by seed under load, then a count of everything; options: make chaos ARGS="--faults 50 --seed 2"
