@@ -17,7 +17,7 @@ from ml.routing.belief import Belief
 from ml.routing.context import Outcome
 from ml.routing.lessons import DAY_S, HOUR_BINS, STRENGTH_APART, WHOLE_WORTH, Lessons, keys_of
 from ml.routing.node import Node, chance, logit
-from ml.routing.table import ISSUER, LEAF, Row, is_of_one
+from ml.routing.table import ISSUER, LEAF, WHOLE, Row, is_of_one
 
 UNKNOWN: Final = Node(0.0)
 UNKNOWN_ROW: Final = Row()
@@ -74,12 +74,14 @@ class Estimates(Lessons):
 
     def note_probe(self, method: str, issuer: str, gateway: str, now: float, network: str | None = None) -> None:
         """Remember that a gateway was just put first for such a payment, so that the next trial of it can wait."""
-        nodes = [self._table.tops.get(gateway)]
-        rows = [self._table.row(key) for key in keys_of(method, issuer, network)]
-        nodes += [row.cells.get(gateway) for row in rows if row is not None]
-        self._noted = [(node, node.probed) for node in nodes if node is not None]
-        for node, _ in self._noted:
-            node.probed = now
+        noted = []
+        for key in [WHOLE, *keys_of(method, issuer, network)]:
+            row = self._table.row(key)
+            node = row.cells.get(gateway) if row is not None else None
+            if node is not None:
+                noted.append((node, node.probed))
+                node.probed = now
+        self._noted = noted
 
     def take_back_probe(self) -> None:
         """Forget the latest note: another gateway was put first after all."""

@@ -10,7 +10,7 @@ from ml.routing.context import Outcome
 from ml.routing.node import Node, chance, logit
 from ml.routing.pooling import POOLING_FIRST, Pooling
 from ml.routing.refit import Strengths, refit
-from ml.routing.table import ISSUER, LEAF, METHOD, CellTable, Key, is_of_one
+from ml.routing.table import ISSUER, LEAF, METHOD, WHOLE, CellTable, Key, is_of_one
 
 STRENGTH_APART: Final = 2.0
 """What was before is worth so many payments to a node that has suddenly changed."""
@@ -178,7 +178,7 @@ class Lessons:
         at = min(outcome.at, now)
         keys = keys_of(outcome.method, outcome.issuer, outcome.network)
         self._fit_if_due(outcome.succeeded + outcome.failed, at)
-        nodes = [self._table.made((None, None), outcome.gateway, at)]
+        nodes = [self._table.made(WHOLE, outcome.gateway, at)]
         if nodes[0].payments <= 0.0:
             nodes[0].shift = self._level
         nodes += [self._table.made(key, outcome.gateway, at, keys) for key in keys]
@@ -254,7 +254,7 @@ class Lessons:
         fell = node.recent_succeeded < node.recent_expected
         if not is_lasting(node, lesson.at) or (fell and node.base == 0.0):  # the parts are looked up once only
             return
-        key = lesson.keys[place - 1] if place else (None, None)
+        key = lesson.keys[place - 1] if place else WHOLE
         below = self._table.leaves(lesson.gateway, key) if place < LEAF else []
         if len(below) > 1 and fell:
             node.base = 0.0
@@ -381,7 +381,7 @@ class Lessons:
             place, change = found
             since = part(nodes, place, change, seen.base, lesson.at)
             self._table.calm_across(lesson.gateway, place)
-            key = lesson.keys[place - 1] if place else (None, None)
+            key = lesson.keys[place - 1] if place else WHOLE
             self._table.renew(lesson.gateway, key, since=since, below=True)
 
 

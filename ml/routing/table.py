@@ -11,6 +11,9 @@ from ml.routing.node import Node
 Key = tuple[str | None, ...]
 """(method, issuer) or (method, issuer, network); None stands for all."""
 
+WHOLE: Final[Key] = (None, None)
+"""All payments of a gateway."""
+
 METHOD: Final = 1
 ISSUER: Final = 2
 LEAF: Final = 3
@@ -43,7 +46,7 @@ class CellTable:
     def __init__(self, cells_max: int) -> None:
         self._cells_max = cells_max
         whole = Row()
-        self._rows: OrderedDict[Key, Row] = OrderedDict({(None, None): whole})
+        self._rows: OrderedDict[Key, Row] = OrderedDict({WHOLE: whole})
         self.tops = whole.cells
         """The node of each gateway over all its payments."""
         self._count = 0
@@ -71,7 +74,7 @@ class CellTable:
             row = self._rows[key] = Row(at)
         cell = row.cells.get(gateway)
         if cell is None:
-            while self._count >= self._cells_max and self._drop_oldest({(None, None), key, *keep}):
+            while self._count >= self._cells_max and self._drop_oldest({WHOLE, key, *keep}):
                 pass
             cell = row.cells[gateway] = Node(at)
             self._count += 1
@@ -116,7 +119,7 @@ class CellTable:
             return
         for key, row in self._rows.items():
             is_other = (key[0] is None) if place == METHOD else (len(key) == 2 and key[1] is None)
-            if is_other and key != (None, None) and gateway in row.cells:
+            if is_other and key != WHOLE and gateway in row.cells:
                 row.cells[gateway].calm()
 
     def _drop_oldest(self, keep: Collection[Key]) -> bool:
