@@ -41,6 +41,8 @@ class Scales:
         named = self._ledger.named
         if channel in (AMOUNT, RETRIES, VOLUME, UNUSUAL):
             named &= ~NAMES_GATEWAY[self._ledger.table.family]
+        if channel == VOLUME:
+            named &= ~self._ledger.table.vague
         return named
 
     def excess(self, channel: int, sums: Floats, first: int, tick: int, *, upwards: bool = True) -> Excess:

@@ -60,6 +60,7 @@ class SegmentTable:
         self.cells: list[CellKey] = []
         self.segments: list[SegmentKey] = []
         self._families: list[int] = []
+        self._vague: list[bool] = []
         self._cell_ids: dict[CellKey, int] = {}
         self._segment_ids: dict[SegmentKey, int] = {}
         self._parents: list[list[int]] = []
@@ -98,6 +99,7 @@ class SegmentTable:
             self._segment_ids[segment] = len(self.segments)
             self.segments.append(segment)
             self._families.append(family)
+            self._vague.append("" in segment or ELSE in segment)
         self._cell_ids[key] = len(self.cells)
         self.cells.append(key)
         self._parents.append([self._segment_ids[segment] for segment in keys])
@@ -140,6 +142,14 @@ class SegmentTable:
         if self._family is None:
             self._family = np.array(self._families, dtype=np.int64)
         return self._family
+
+    @property
+    def vague(self) -> Flags:
+        """Which segments are named by what is not known of payments, or found no room. Shape (segments,).
+
+        How many payments lie in such a one is up to what checkouts say, or stored sums tell, and not up to shoppers.
+        """
+        return np.array(self._vague, dtype=np.bool_)
 
     def roll_up(self, of_cells: Floats) -> Floats:
         """Add cells up to segments. Shape (cells, columns) in, (segments, columns) out."""

@@ -60,7 +60,7 @@ class Watched:
         self._place[chosen] = np.arange(len(chosen))
         self.columns: Integers = self._place[table.cell_segments].reshape(-1, len(FAMILIES))
         family = table.family[chosen]
-        self.channels = _channels(family)
+        self.channels = _channels(family, table.vague[chosen])
         whole = np.flatnonzero(family == ALL_FAMILY)
         self.all_column = int(whole[0]) if len(whole) else 0
         gateways = np.flatnonzero(family == GATEWAY_FAMILY)
@@ -102,17 +102,19 @@ def _doubles(table: SegmentTable, usual: Floats) -> Flags:
     return double
 
 
-def _channels(family: Integers) -> Flags:
+def _channels(family: Integers, vague: Flags) -> Flags:
     """Which channels each watched segment has. Shape (channels, watched).
 
     A router decides what a gateway gets, so neither volume nor amounts nor retries say anything about a gateway; who
-    tries again often takes another method, so retries say nothing about a method.
+    tries again often takes another method, so retries say nothing about a method. Payments of which no country or
+    network is known are no place that could fall silent: after a start all of history is such, and nothing new is.
     """
     flags = np.ones((len(CHANNELS), len(family)), dtype=np.bool_)
     of_gateway = NAMES_GATEWAY[family]
     for channel in (AMOUNT, RETRIES, VOLUME):
         flags[channel] = ~of_gateway
     flags[RETRIES] &= ~NAMES_METHOD[family]
+    flags[VOLUME] &= ~vague
     flags[SILENCE] = family == ALL_FAMILY
     flags[UNUSUAL] = NAMED[family] <= 1
     for channel in (SMALL_DECLINED, LATENCY, REVERSALS):

@@ -316,3 +316,56 @@ def test_a_busy_shop_that_starts_cold_has_no_card_testers() -> None:
         told += list(worker.handle([msgspec.structs.replace(batch, attempts=priced)], shop.now))
         told += list(worker.tick(shop.now))
     assert told == []
+
+
+def placed(shop: Shop, *, silent: int = 0) -> AttemptsRecorded:
+    """A second of the shop whose payments say network and country, but for one in so many (0: all say them)."""
+    batch = shop.batch()
+    said = [
+        attempt
+        if silent and place % silent == 0
+        else msgspec.structs.replace(attempt, network="visa", country="NP" if place % 10 == 9 else "IN")
+        for place, attempt in enumerate(batch.attempts)
+    ]
+    return msgspec.structs.replace(batch, attempts=said)
+
+
+def heard(worker: AnomalyWatcher, shop: Shop, seconds: int, *, silent: int = 0) -> list[Any]:
+    """What is told of so many seconds of payments as ``placed`` makes them."""
+    told: list[Any] = []
+    for _ in range(seconds):
+        batch = placed(shop, silent=silent)
+        told += worker.handle([batch], shop.now)
+        told += worker.tick(shop.now)
+    return told
+
+
+def test_a_restart_does_not_miss_payments_without_a_network_or_country() -> None:
+    """Stored sums tell neither; payments that say both are not taken for a standstill of those that do not."""
+    worker, shop = watcher(), Shop(1)
+    worker.warm_start(history(), [], BEGIN)
+    assert heard(worker, shop, 110) == []
+
+
+def test_a_checkout_that_begins_to_tell_the_country_is_no_standstill() -> None:
+    """Half of the payments say no country and no network, then all say both: as many came as before."""
+    worker, shop = watcher(), Shop(2)
+    assert heard(worker, shop, 120, silent=2) == []
+    assert heard(worker, shop, 60) == []
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_standstill_of_everything_is_told_once_and_of_the_whole(restarted: bool) -> None:
+    """Nothing comes for a minute, then everything comes again: one anomaly, of all payments, that closes."""
+    worker, shop = watcher(), Shop(3)
+    if restarted:
+        worker.warm_start(history(), [], BEGIN)
+    told = heard(worker, shop, 100, silent=0 if restarted else 3)
+    for _ in range(60):
+        shop.now += timedelta(seconds=1)
+        told += worker.tick(shop.now)
+    told += heard(worker, shop, 60, silent=0 if restarted else 3)
+    assert [(type(message), message.anomaly.segment, message.anomaly.signal) for message in told] == [
+        (AnomalyOpened, Segment(), "volume"),
+        (AnomalyClosed, Segment(), "volume"),
+    ]
