@@ -53,7 +53,7 @@ def show_results(story: ExperimentStory) -> None:
     for part in (part for part in story.segments if part.differs):
         told = f"{metric.shown(part.shrunken, signed=True)}, {metric.shown(part.low, signed=True)} to "
         told += metric.shown(part.high, signed=True)
-        console.print(f"unlike the whole: {part.dimension} {part.value}: {told}, n {part.units:,}", markup=False)
+        console.print(f"unlike the whole: {part.dimension} {part.value}: {told}, n {part.units:,} mature", markup=False)
     for action in story.actions:
         console.print(f"{action.at:%Y-%m-%d %H:%M:%S} {action.action} by {action.who}: {action.reason}", markup=False)
     console.print(story.next_step, markup=False, soft_wrap=True)

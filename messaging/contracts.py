@@ -10,6 +10,7 @@ letter prefix (``ord_…``, ``att_…``), and are reused on every retry: sending
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
@@ -480,6 +481,11 @@ class GuardrailReported(msgspec.Struct, frozen=True, kw_only=True):
     harm_high: float | None = None
 
 
+def units_compared(goals: Sequence[GoalReported], challenger: str | None, metric: str | None) -> int | None:
+    """Mature units of both arms that the difference of a challenger by a metric rests on; None: it is not told."""
+    return next((goal.units for goal in goals if (goal.arm, goal.metric) == (challenger, metric)), None)
+
+
 Standing = Literal["collecting", "better", "worse", "no difference", "guardrail breached", "broken"]
 
 
@@ -515,6 +521,11 @@ class ExperimentReported(Message, frozen=True, kw_only=True, tag="experiment.rep
     stopped_why: Text = ""
     goals: list[GoalReported] = []
     guardrails: list[GuardrailReported] = []
+
+    @property
+    def compared(self) -> int | None:
+        """Mature units of the two arms that ``difference`` rests on; None: it is not told."""
+        return units_compared(self.goals, self.challenger, self.metric)
 
 
 class ExperimentActed(Message, frozen=True, kw_only=True, tag="experiment.acted"):

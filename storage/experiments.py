@@ -41,7 +41,8 @@ class ExperimentCounts(msgspec.Struct):
 class ExperimentPoint(msgspec.Struct, frozen=True, kw_only=True):
     """How an experiment stood at one moment: the line and the band of its history.
 
-    ``metric`` is what ``difference`` is about; a phase goes on when the metric changes. None: not known.
+    ``metric`` is what ``difference`` is about; a phase goes on when the metric changes. None: not known. ``units``:
+    all of all arms so far; ``compared``: the mature ones that the difference rests on, None: not kept.
     """
 
     experiment: str
@@ -53,6 +54,7 @@ class ExperimentPoint(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     high: float
     metric: str | None = None
+    compared: int | None = None
 
     @classmethod
     def of(cls, report: ExperimentReported) -> ExperimentPoint:
@@ -70,6 +72,7 @@ class ExperimentPoint(msgspec.Struct, frozen=True, kw_only=True):
             low=report.difference_low,
             high=report.difference_high,
             metric=report.metric,
+            compared=report.compared,
         )
 
 

@@ -17,6 +17,7 @@ from messaging.contracts import (
     ExperimentReported,
     FailureClassified,
     FailuresClassified,
+    GoalReported,
     PreviousFailure,
     RankedGateway,
     RecordedAttempt,
@@ -335,6 +336,7 @@ def _points(
                 phase=report.phase or "",
                 at=now - timedelta(hours=hours * (1 - share)),
                 units=int(units),
+                compared=int(0.9 * units),
                 challenger=report.challenger or "",
                 difference=difference,
                 low=difference - half,
@@ -372,6 +374,8 @@ def _experiments(now: datetime, text: str | None) -> list[AllocationPublished | 
         verdict=text or "adaptive is better than control, at any number of looks",
         difference=0.038, difference_low=0.012, difference_high=0.064, challenger="adaptive", control="control",
         started_at=now - timedelta(hours=5), phase="routing-policy:1", metric="authorization_rate", units=4_239,
+        goals=[GoalReported(metric="authorization_rate", arm="adaptive", value_control=0.885, value_arm=0.923,
+                            difference=0.038, difference_low=0.012, difference_high=0.064, alpha=0.05, units=3_871)],
     )  # fmt: skip
     upi = msgspec.structs.replace(
         reported, experiment="upi-first", verdict=text or "too early to say", difference=-0.006, difference_low=-0.034,

@@ -9,6 +9,7 @@ from typing import Any, Final
 import jinja2
 
 from ml.experiments.metrics import METRICS
+from ml.experiments.units import MATURE
 from storage.experiments import is_about
 from storage.read_models.experiment_report import ExperimentStory
 from web.rendering import iso
@@ -35,6 +36,7 @@ def render_report(story: ExperimentStory) -> str:
     )
     environment.filters.update(iso=iso)
     metric = METRICS[story.report.metric or "authorization_rate"]
+    mature = MATURE[story.definition.unit] if story.definition else "mature units"
 
     def value(of: float | None, name: str | None = None) -> str:
         return "–" if of is None else METRICS[name or metric.name].shown(of)
@@ -43,7 +45,14 @@ def render_report(story: ExperimentStory) -> str:
         return "–" if of is None else METRICS[name or metric.name].shown(of, signed=True)
 
     return environment.get_template("experiment.html").render(
-        story=story, report=story.report, metric=metric, metrics=METRICS, value=value, change=change, plot=_plot(story)
+        story=story,
+        report=story.report,
+        metric=metric,
+        metrics=METRICS,
+        mature=mature,
+        value=value,
+        change=change,
+        plot=_plot(story),
     )
 
 

@@ -89,7 +89,7 @@ def harm_in_parts(
                 words = (
                     f"harm in one part: for {dimension} {value!r}, {metric.title} of {arm!r} is worse by "
                     f"{metric.shown(harm, signed=True)} (surely by {metric.shown(low, signed=True)} or more, "
-                    f"n {int(compared.units):,}), whatever the whole shows"
+                    f"n {int(compared.units):,} mature), whatever the whole shows"
                 )
                 worst = SegmentHarm(dimension=dimension, value=value, arm=arm, harm=harm, harm_low=low, words=words)
     return worst

@@ -16,6 +16,9 @@ from ml.experiments.metrics import METRICS, QUANTITIES
 ATTEMPTS_MAX: Final = 200
 """Attempts that a unit counts at most; a customer with more is a machine, and its later attempts tell nothing new."""
 
+MATURE: Final = {"order_id": "mature orders", "customer_id": "mature customers", "time_block": "blocks of time"}
+"""What a comparison rests on, in words, by what an experiment splits."""
+
 SETTLED: Final = frozenset({"succeeded", "failed", "reversed"})
 """Statuses with an outcome. A pending attempt has none yet, an abandoned one never gets one from the gateway."""
 

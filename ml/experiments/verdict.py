@@ -21,6 +21,7 @@ from ml.experiments.planning import units_any_time
 from ml.experiments.segments import harm_in_parts
 from ml.experiments.sequences import half_width
 from ml.experiments.soundness import unsound
+from ml.experiments.units import MATURE
 
 Standing = Literal[
     "collecting", "better", "worse", "no difference", "guardrail breached", "broken",
@@ -104,7 +105,7 @@ def _too_few(experiment: Experiment, arms: Mapping[str, ArmTally], judging: Judg
             for name, each in moments.items()
         }
         name = max(lack, key=lambda each: lack[each])
-        lacking, kind = lack[name], "mature orders" if experiment.unit == "order_id" else "mature customers"
+        lacking, kind = lack[name], MATURE[experiment.unit]
         days = lacking / (arms[name].count("units") / judging.days) if arms[name].count("units") else None
     words = f"collecting: arm {name!r} needs about {lacking:,} more {kind}{_in_days(days)} before it is compared"
     return msgspec.structs.replace(seen, words=words + _waiting(seen), units_needed=lacking, days_needed=days)
@@ -114,28 +115,28 @@ def _compared(experiment: Experiment, judging: Judging, seen: Verdict, primary: 
     """Say better, worse, no difference worth having, or how much longer it takes."""
     worst = min(primary, key=lambda goal: goal.gain.high)
     best = max(primary, key=lambda goal: goal.gain.estimate)
-    metric, smallest = METRICS[experiment.primary], experiment.smallest_effect
+    metric, smallest, kind = METRICS[experiment.primary], experiment.smallest_effect, MATURE[experiment.unit]
     early = judging.days < experiment.min_days
     until = (judging.since + timedelta(days=experiment.min_days)).strftime("%Y-%m-%d")
     if worst.gain.high < 0:
-        words = f"worse: {_said(worst, seen.control)}"
+        words = f"worse: {_said(worst, seen.control, kind)}"
         if best.gain.low > 0:
-            words += f"; better: {_said(best, seen.control)}"
+            words += f"; better: {_said(best, seen.control, kind)}"
         return msgspec.structs.replace(seen, standing="worse", words=words, challenger=worst.arm)
     seen = msgspec.structs.replace(seen, challenger=best.arm)
     if best.gain.low > 0 and not early:
-        return msgspec.structs.replace(seen, standing="better", words=f"better: {_said(best, seen.control)}")
+        return msgspec.structs.replace(seen, standing="better", words=f"better: {_said(best, seen.control, kind)}")
     if best.gain.low > 0:
-        words = f"collecting: better so far ({_said(best, seen.control)}), but it runs until {until} at least"
+        words = f"collecting: better so far ({_said(best, seen.control, kind)}), but it runs until {until} at least"
         left = experiment.min_days - judging.days
         return msgspec.structs.replace(seen, words=words, units_needed=0, days_needed=left)
     inside = all(-smallest < goal.gain.low and goal.gain.high < smallest for goal in primary)
     if inside and not early:
-        words = f"no difference of {metric.shown(smallest, signed=True)[1:]} or more: {_said(best, seen.control)}"
+        words = f"no difference of {metric.shown(smallest, signed=True)[1:]} or more: {_said(best, seen.control, kind)}"
         return msgspec.structs.replace(seen, standing="no difference", words=words)
     needed, days = _still_needed(experiment, judging, best)
-    so_far = f"so far {_said(best, seen.control)}{_waiting(seen)}"
-    words = f"collecting: needs about {needed:,} more {_kind(experiment)}{_in_days(days)}; {so_far}"
+    so_far = f"so far {_said(best, seen.control, kind)}{_waiting(seen)}"
+    words = f"collecting: needs about {needed:,} more {kind}{_in_days(days)}; {so_far}"
     return msgspec.structs.replace(seen, words=words, units_needed=needed, days_needed=days)
 
 
@@ -152,18 +153,14 @@ def _still_needed(experiment: Experiment, judging: Judging, goal: GoalFound) -> 
     return lacking, lacking / per_day if per_day else None
 
 
-def _said(goal: GoalFound, control: str) -> str:
+def _said(goal: GoalFound, control: str, kind: str) -> str:
     metric = METRICS[goal.metric]
     low, high = metric.shown(goal.interval.low, signed=True), metric.shown(goal.interval.high, signed=True)
     p = "" if goal.p_value is None else f", p {_p(goal.p_value)}"
     return (
         f"{metric.title} of {goal.arm!r} {metric.shown(goal.interval.estimate, signed=True)} against {control!r} "
-        f"({low} to {high} at any time of looking{p}, n {goal.units:,})"
+        f"({low} to {high} at any time of looking{p}, n {goal.units:,} {kind})"
     )
-
-
-def _kind(experiment: Experiment) -> str:
-    return {"order_id": "mature orders", "customer_id": "mature customers"}.get(experiment.unit, "blocks of time")
 
 
 def _waiting(seen: Verdict) -> str:

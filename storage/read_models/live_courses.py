@@ -31,22 +31,26 @@ METRIC_DEFAULT: Final = "authorization_rate"
 
 
 class CoursePoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an experiment stood at one moment; ``at`` in seconds since epoch, the others as shares."""
+    """Where an experiment stood at one moment; ``at`` in seconds since epoch, the others as shares.
+
+    ``compared``: mature units that it rests on; None: not kept.
+    """
 
     at: float
-    units: int
     challenger: str
     difference: float
     low: float
     high: float
     metric: str | None = None
+    compared: int | None = None
 
 
 class ExperimentCourse(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """How the difference of challenger less control moved, oldest first, and where the last report has it.
 
-    ``times``: seconds since epoch. ``difference``, ``low``, ``high``: shares. ``units``: how many the point rests on.
-    All of shape (points,), at least ``POINTS_MIN``; at most one more than ``COURSE_POINTS_MAX``.
+    ``times``: seconds since epoch. ``difference``, ``low``, ``high``: shares. ``compared``: how many mature units the
+    point rests on, NaN: not kept. All of shape (points,), at least ``POINTS_MIN``; at most one more than
+    ``COURSE_POINTS_MAX``.
     """
 
     experiment: str
@@ -56,7 +60,7 @@ class ExperimentCourse(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     difference: Series
     low: Series
     high: Series
-    units: Series
+    compared: Series
 
 
 class CourseReader:
@@ -121,11 +125,11 @@ def course_points(standing: ExperimentStanding, points: Sequence[CoursePoint]) -
         kept.append(
             CoursePoint(
                 at=standing.reported_at,
-                units=standing.units,
                 challenger=standing.challenger or "",
                 difference=difference,
                 low=low,
                 high=high,
+                compared=standing.compared,
             )
         )
     return tuple(kept)
@@ -134,7 +138,7 @@ def course_points(standing: ExperimentStanding, points: Sequence[CoursePoint]) -
 def _laid_out(standing: ExperimentStanding, points: Sequence[CoursePoint]) -> ExperimentCourse:
     columns: dict[str, Any] = {
         name: np.array([getattr(point, field) for point in points], dtype=np.float64)
-        for name, field in (("times", "at"), *((each, each) for each in ("difference", "low", "high", "units")))
+        for name, field in (("times", "at"), *((each, each) for each in ("difference", "low", "high", "compared")))
     }
     return ExperimentCourse(
         experiment=standing.experiment, challenger=standing.challenger or "", control=standing.control or "", **columns

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from messaging.contracts import ArmCount, Segment
+from messaging.contracts import ArmCount, GoalReported, Segment, units_compared
 
 Fact = TypeVar("Fact", bound=msgspec.Struct)
 
@@ -47,8 +47,13 @@ class ExperimentStanding(msgspec.Struct, frozen=True, kw_only=True):
     control: str | None = None
     phase: str | None = None
     metric: str | None = None
-    units: int = 0
     running: bool = True
+    goals: list[GoalReported] = []
+
+    @property
+    def compared(self) -> int | None:
+        """Mature units of the two arms that ``difference`` rests on; None: it is not told."""
+        return units_compared(self.goals, self.challenger, self.metric)
 
 
 class WorkerBeat(msgspec.Struct, frozen=True, kw_only=True):

@@ -112,6 +112,6 @@ async def test_a_course_tells_value_interval_and_units(site: Site, browser: Brow
 
     words = await eventually(told, within_s=30, every_s=0.1)
     assert re.match(
-        r"routing-policy: [+-][\d.]+ points \[[+-][\d.]+ – [+-][\d.]+\] units n: [\d,]+ at: ", str(words)
+        r"routing-policy: [+-][\d.]+ points \[[+-][\d.]+ – [+-][\d.]+\] mature n: [\d,]+ at: ", str(words)
     ), words
     assert problems == []

@@ -566,7 +566,16 @@ async def test_what_was_done_is_read_every_few_seconds(database: Database) -> No
 async def test_courses_of_experiments_are_read_bit_by_bit(database: Database) -> None:
     """Every few seconds what is new is added, a broken point is passed over, and what did not change stays the same."""
     told = {"difference": 0.01, "difference_low": -0.02, "difference_high": 0.04, "challenger": "b", "control": "a"}
-    report = {"arms": [], "verdict": "", "phase": "first:1", "metric": "authorization_rate", "units": 500, **told}
+    report = {"arms": [], "verdict": "", "phase": "first:1", "metric": "authorization_rate", "units": 900, **told}
+    goal = {
+        "metric": "authorization_rate",
+        "arm": "b",
+        "value_control": 0.9,
+        "value_arm": 0.91,
+        "alpha": 0.05,
+        "units": 500,
+    }
+    report["goals"] = [goal | {name: each for name, each in told.items() if name.startswith("difference")}]
     await database["experiment_reports"].insert_one({"_id": "first", "reported_at": NOW, **report})
     bounds = {"challenger": "b", "difference": 0.02, "low": -0.1, "high": 0.2}
 
@@ -581,16 +590,16 @@ async def test_courses_of_experiments_are_read_bit_by_bit(database: Database) ->
     (first,) = live.snapshot.courses
     assert (first.experiment, first.challenger, first.control) == ("first", "b", "a")
     assert len(first.times) == COURSE_POINTS_MAX, "the newest points less the broken one, and the report"
-    assert (first.times[-1], first.units[-1]) == (NOW.timestamp(), 500)
+    assert (first.times[-1], first.compared[-1]) == (NOW.timestamp(), 500)
 
-    await database["experiment_points"].insert_one(stored(4.0, units=600))
+    await database["experiment_points"].insert_one(stored(4.0, compared=600))
     clock.at += timedelta(seconds=COURSES_EVERY_S - 0.5)
     await live.poll()
     assert live.snapshot.courses[0] is first
     clock.at += timedelta(seconds=0.5)
     await live.poll()
     (second,) = live.snapshot.courses
-    assert (second.times[-1], second.units[-1]) == ((NOW + timedelta(seconds=4)).timestamp(), 600)
+    assert (second.times[-1], second.compared[-1]) == ((NOW + timedelta(seconds=4)).timestamp(), 600)
     before = live.snapshot.courses
     clock.at += timedelta(seconds=COURSES_EVERY_S)
     await live.poll()

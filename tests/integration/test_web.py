@@ -502,6 +502,18 @@ async def test_the_difference_names_its_arms_right_whatever_their_order(operator
     assert 'adaptive \u2212 control: <span class="figure">+3.80 points</span>' in text
 
 
+async def test_every_number_of_an_experiment_names_what_it_rests_on(operator: Web) -> None:
+    """The difference is of mature orders, also in its course; rates of the arms are of settled attempts."""
+    await fill(database_of(operator), datetime.now(UTC), attempts=5)
+    text = " ".join((await (await operator.get("/experiments")).text()).split())
+    card = text.split('id="experiment-1"')[1].split("</section>")[0]
+    assert "n = 3,871 mature orders of these two arms" in card
+    assert "4,647" not in card, "settled attempts of both arms are not what the difference rests on"
+    assert ">n, mature orders</th>" in card
+    assert ">Settled attempts n</th>" in card
+    assert "the difference is of mature orders, those at least 30 minutes old" in card
+
+
 async def test_an_experiment_shows_how_its_difference_moved(operator: Web) -> None:
     """The newest points stand in a table of their own, newest first; the resource that it links to has all of them."""
     database = database_of(operator)
@@ -513,7 +525,8 @@ async def test_an_experiment_shows_how_its_difference_moved(operator: Web) -> No
     assert '<a href="/api/v1/experiments/routing-policy">' in table
     assert len(story["points"]) == await database["experiment_points"].count_documents({"phase": "routing-policy:1"})
     newest = story["points"][-1]
-    assert f"{newest['units']:,}" in table.split("<tbody>")[1].split("</tr>")[0]
+    assert f"{newest['compared']:,}" in table.split("<tbody>")[1].split("</tr>")[0]
+    assert f"{newest['units']:,}" not in table
     standings = (await (await operator.get("/api/v1/experiments")).json())["standings"]
     assert standings[0]["newest_points"] == story["points"][: -POINTS_SHOWN - 1 : -1]
     await database["experiment_points"].delete_many({})

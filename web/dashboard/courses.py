@@ -79,7 +79,7 @@ class CourseChart:
         line = banded_line(self.root, source, mark, 0)
         rows = [
             (course.experiment, "@value_0{+0.00} points [@bottom_0{+0.00} – @top_0{+0.00}]"),
-            ("units n", "@n_0{0,0}"),
+            ("mature n", "@n_0{0,0}"),
             ("at", "@time{%d %b %H:%M:%S} UTC"),
         ]
         self.root.add_tools(hover(line, rows))
@@ -109,7 +109,7 @@ def columns_of(course: ExperimentCourse, place: int) -> dict[str, Series]:
         "value_0": value,
         "bottom_0": 100 * course.low[kept],
         "top_0": 100 * course.high[kept],
-        "n_0": course.units[kept],
+        "n_0": course.compared[kept],
         "mark_0": np.where(_marked(times, place), value, np.nan),
     }
 

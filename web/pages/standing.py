@@ -10,6 +10,7 @@ from aiohttp import web
 
 from config.settings import masked
 from ml.experiments.metrics import METRICS
+from ml.experiments.units import MATURE
 from storage.errors import TooManyAttempts
 from storage.read_models.chosen import CHOICES, DIMENSIONS, FAILURE_CHOICES
 from storage.read_models.gateways import FIRST_ATTEMPTS_MAX
@@ -77,7 +78,9 @@ async def anomalies(request: web.Request) -> web.Response:
 
 async def experiments(request: web.Request) -> web.Response:
     """How the experiments stand."""
-    return page(request, "experiments.html", {"experiments": await experiments_of(request), "metrics": METRICS})
+    return page(
+        request, "experiments.html", {"experiments": await experiments_of(request), "metrics": METRICS, "kinds": MATURE}
+    )
 
 
 async def health(request: web.Request) -> web.Response:

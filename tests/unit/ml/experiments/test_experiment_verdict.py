@@ -73,6 +73,11 @@ def test_verdict_says_it_in_words(learner: ArmTally, control: ArmTally, standing
     assert judged.standing == standing
 
 
+def test_a_difference_says_how_many_of_what_it_rests_on() -> None:
+    """The number that bounds and p-value rest on is told as mature orders, not as a bare n."""
+    assert ", n 4,000 mature orders)" in verdict(tally(2000, 1800), tally(2000, 1640)).words
+
+
 def test_nothing_is_claimed_before_anything_was_seen() -> None:
     """An experiment without a single count is collecting, and gives no number."""
     judged = judge(experiment("a", "b"), {}, JUDGING)

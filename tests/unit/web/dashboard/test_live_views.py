@@ -165,7 +165,7 @@ def course(name: str, settles_at: float = 0.02, points: int = 30) -> ExperimentC
         difference=np.full(points, settles_at),
         low=settles_at - half,
         high=settles_at + half,
-        units=100.0 * np.arange(1, points + 1),
+        compared=100.0 * np.arange(1, points + 1),
     )
 
 
