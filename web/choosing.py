@@ -95,9 +95,14 @@ class LiveChoice(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
     @property
+    def minutes(self) -> int:
+        """How far live charts of whole minutes look back."""
+        return LIVE_RANGES[self.range]
+
+    @property
     def before(self) -> str:
         """What is compared with, in words."""
-        return BEFORE[LIVE_RANGES[self.range]]
+        return BEFORE[self.minutes]
 
     def address(self, *, without: tuple[str, str] | None = None, **changes: str) -> str:
         """The query string, with another range, compared or not, or without one name.

@@ -290,5 +290,5 @@ def _split(palette: Palette, *, height: int, wide: bool = False) -> Panel:
         share=True,
         height=height,
     )
-    note = f"share of each gateway in the attempts of {SHARE_STEP_S:.0f} s"
+    note = f"share of each gateway in the attempts of {SHARE_STEP_S:.0f} s; {ARRIVALS_MINUTES} minutes at most"
     return Panel(name="split", component=Annotated(split, palette.look), title="Routing split", note=note, wide=wide)

@@ -156,18 +156,18 @@ def _sum(
     found = msgspec.structs.replace(found, payments=payments.sum_of(chosen))
     if money is None:
         return found
-    why_no_amount = _too_few(count, money.effective(chosen), explored_only)
+    why_no_amount = _too_few(count, money.effective(chosen), explored_only, weighed=", weighed by amount,")
     if why_no_amount is not None:
         return msgspec.structs.replace(found, why_no_amount=why_no_amount)
     return msgspec.structs.replace(found, amount_minor=money.sum_of(chosen))
 
 
-def _too_few(count: int, effective: float, explored_only: bool) -> str | None:
+def _too_few(count: int, effective: float, explored_only: bool, *, weighed: str = "") -> str | None:
     if explored_only and count < EXPLORED_MIN:
         return f"{count:,} decisions explored, at least {EXPLORED_MIN:,} are needed"
     if effective < ESS_MIN:
         return (
-            f"what was paid at the best gateways says as much as {effective:,.0f} payments, "
+            f"what was paid at the best gateways says{weighed} as much as {effective:,.0f} payments, "
             f"at least {ESS_MIN:,.0f} are needed"
         )
     return None

@@ -236,6 +236,7 @@ def test_a_few_large_amounts_are_no_money_figure() -> None:
     [found] = hindsight(decisions).regret.by_currency
     assert found.payments is not None
     assert found.amount_minor is None
+    assert "says, weighed by amount, as much as" in str(found.why_no_amount)
     assert "at least 1,000" in str(found.why_no_amount)
 
 
