@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -183,6 +183,23 @@ async def test_no_page_complains_or_scrolls_sideways(site: Site, browser: Browse
             assert await width_of(page) <= PHONE["width"], path
     await context.close()
     assert problems == []
+
+
+async def test_tables_fit_a_small_desk(site: Site, browser: Browser) -> None:
+    """At 1280 pixels no table is wider than its card, also with an anomaly of days ago and a gateway that is paused."""
+    database = site.runner.app[DATABASE]
+    began = datetime.now(UTC) - timedelta(days=3)
+    told = {"signal": "volume", "observed": 0.0, "expected": 3463.9, "expected_low": 2900.1, "expected_high": 4110.8}
+    money = {"loss_minor_per_minute": 169_874_00.0, "loss_low": 132_303_00.0, "loss_high": 205_870_00.0}
+    times = {"started_at": began, "detected_at": began + timedelta(seconds=75), "closed_at": began + timedelta(hours=9)}
+    changed = await database["anomalies"].update_one({"_id": "ano_4"}, {"$set": told | money | times})
+    assert changed.modified_count == 1
+    _, page, _ = await logged_in(site, browser, ViewportSize(width=1280, height=900))
+    too_wide = """[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth)
+        .map(each => `${location.pathname} ${each.innerText.slice(0, 40)} ${each.scrollWidth} > ${each.clientWidth}`)"""
+    for path in ALL:
+        await page.goto(f"{site.url}{path}")
+        assert await page.evaluate(too_wide) == []
 
 
 async def test_every_live_view_draws(site: Site, browser: Browser) -> None:

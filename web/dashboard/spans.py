@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool
 
@@ -24,8 +25,8 @@ SIGNALS: Final = {
     "amount_mix": "amounts", "retries": "retries", "card_testing": "card testing", "reversals": "reversals",
     "unnamed": "unusual",
 }  # fmt: skip
-SHARES: Final = frozenset({"success_rate", "failure_mix", "card_testing", "reversals"})
-UNITS: Final = {"latency": " ms", "volume": " / min"}
+SHARES: Final = frozenset({"success_rate", "failure_mix", "card_testing", "reversals", "unnamed"})
+UNITS: Final = {"latency": " ms", "volume": " / min", "retries": " per failure", "amount_mix": " minor units"}
 SHADED_SIGNALS: Final = frozenset({"success_rate"})
 
 Columns = dict[str, Any]
@@ -34,10 +35,11 @@ Columns = dict[str, Any]
 def segment_words(segment: Segment) -> str:
     """Name a part of the traffic.
 
-    >>> segment_words(Segment(gateway="bravo", method="upi"))
-    'bravo · upi'
+    >>> segment_words(Segment(gateway="bravo", method="upi")), segment_words(Segment(network="none", country="NP"))
+    ('bravo · upi', 'no network · NP')
     """
-    return " · ".join(part for part in (segment.gateway, segment.method, segment.issuer) if part) or "all traffic"
+    parts = msgspec.structs.asdict(segment).items()
+    return " · ".join(f"no {name}" if part == "none" else part for name, part in parts if part) or "all traffic"
 
 
 def observed_words(anomaly: AnomalySpan) -> str:

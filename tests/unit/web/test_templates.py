@@ -49,6 +49,28 @@ def test_hostile_text_is_escaped_by_the_environment() -> None:
     assert rendered.count('"') == 2
 
 
+@pytest.mark.parametrize(
+    ("signal", "value", "words"),
+    [
+        ("success_rate", 0.023, "2.3 %"),
+        ("latency", 2332.0, "2.33 s"),
+        ("volume", 3463.97, "3,464.0 orders a minute"),
+        ("failure_mix", 0.2, "20.0 %"),
+        ("card_testing", 0.125, "12.5 %"),
+        ("reversals", 0.012, "1.2 %"),
+        ("unnamed", 1.0, "100.0 %"),
+        ("retries", 0.754, "0.75 per failure"),
+        ("amount_mix", 49_900.0, "49,900 minor units"),
+    ],
+)
+def test_a_signal_is_written_in_its_own_unit(signal: str, value: float, words: str) -> None:
+    """Shares are shares, and only a volume is so many a minute."""
+    app = web.Application()
+    set_up_templates(app)
+    text = '{% import "macros.html" as ui %}{{ ui.signal_value(value, signal) }}'
+    assert aiohttp_jinja2.get_env(app).from_string(text).render(value=value, signal=signal) == words
+
+
 def test_every_template_compiles() -> None:
     """Every template can be parsed, with every filter it names."""
     app = web.Application()
