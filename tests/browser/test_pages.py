@@ -185,6 +185,20 @@ async def test_no_page_complains_or_scrolls_sideways(site: Site, browser: Browse
     assert problems == []
 
 
+async def test_what_is_folded_away_fits_a_phone_too(site: Site, browser: Browser) -> None:
+    """With everything unfolded no page is wider than a phone's screen."""
+    database = site.runner.app[DATABASE]
+    await database["failures"].update_many({}, {"$set": {"evidence": "text_model"}})
+    _, page, _ = await logged_in(site, browser, PHONE)
+    wide = []
+    for path in ALL:
+        await page.goto(f"{site.url}{path}")
+        await page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+        if await width_of(page) > PHONE["width"]:
+            wide.append(path)
+    assert wide == []
+
+
 async def test_tables_fit_a_small_desk(site: Site, browser: Browser) -> None:
     """At 1280 pixels no table is wider than its card, also with an anomaly of days ago and a gateway that is paused."""
     database = site.runner.app[DATABASE]

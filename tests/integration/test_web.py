@@ -534,6 +534,32 @@ async def test_an_experiment_shows_how_its_difference_moved(operator: Web) -> No
     assert "Not enough data yet" in await (await operator.get("/experiments")).text()
 
 
+@pytest.mark.parametrize(
+    ("guesses", "category", "chosen"),
+    [
+        (["limit_exceeded", "do_not_honor"], "unknown", "limit_exceeded"),
+        ([], "do_not_honor", "do_not_honor"),
+        ([], "unknown", ""),
+    ],
+)
+async def test_a_code_is_confirmed_as_what_is_shown(
+    operator: Web, guesses: list[str], category: str, chosen: str
+) -> None:
+    """The meaning that a confirmation would say is the guess beside it; where there is none, one has to be chosen."""
+    now = datetime.now(UTC)
+    failure = {
+        "gateway": "alpha", "failure_code": "X-9", "code_key": "alpha|X-9", "attempted_at": now, "withdrawn": False,
+        "evidence": "text_model", "category": category, "confidence": 0.4, "guesses": guesses,
+    }  # fmt: skip
+    await database_of(operator)["failures"].insert_one({"_id": "att_new"} | failure)
+    page = await (await operator.get("/codes")).text()
+    choice = page.split('<select name="category"')[1].split("</select>")[0]
+    assert " required" in choice.split(">")[0]
+    marked = re.findall(r'<option value="([^"]*)" selected>', choice)
+    first = re.findall(r'<option value="([^"]*)"', choice)[0]
+    assert (marked or [first]) == [chosen]
+
+
 async def test_the_shoppers_page_draws_every_order_once(operator: Web) -> None:
     """The picture's flows, the table and the resource behind them tell the same numbers."""
     await fill(database_of(operator), datetime.now(UTC), attempts=5)
