@@ -63,6 +63,7 @@ def set_up_templates(app: web.Application) -> None:
         ms=milliseconds,
         money=money,
         count=count,
+        figure=figure,
         ago=ago,
         clock=clock,
         iso=iso,
@@ -163,6 +164,15 @@ def count(number: int | None) -> str:
     ('1,234,567', '–')
     """
     return "–" if number is None else f"{number:,}"
+
+
+def figure(value: float) -> str:
+    """Write a measured number of any size: whole from a thousand on, else its first four digits.
+
+    >>> figure(18_550), figure(222.0), figure(0.30171), figure(-0.00743)
+    ('18,550', '222', '0.3017', '-0.00743')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
 def span(seconds: float) -> str:

@@ -185,6 +185,24 @@ async def test_no_page_complains_or_scrolls_sideways(site: Site, browser: Browse
     assert problems == []
 
 
+async def test_the_scrubber_says_where_it_stands(site: Site, browser: Browser) -> None:
+    """The slider of Replay tells how many minutes ago while it is moved, and where it went it still does."""
+    _, page, _ = await logged_in(site, browser, DESK)
+    await page.goto(f"{site.url}/replay")
+    told = page.locator("output[for=minutes_ago]")
+    await expect(told).to_have_text("15")
+    await page.evaluate("""() => {
+        const slider = document.getElementById("minutes_ago");
+        slider.value = 40;
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+    }""")
+    await expect(told).to_have_text("40")
+    await page.focus("#minutes_ago")
+    await page.keyboard.press("ArrowRight")
+    await page.wait_for_url("**/replay?minutes_ago=41")
+    await expect(told).to_have_text("41")
+
+
 async def test_what_is_folded_away_fits_a_phone_too(site: Site, browser: Browser) -> None:
     """With everything unfolded no page is wider than a phone's screen."""
     database = site.runner.app[DATABASE]

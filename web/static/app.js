@@ -73,6 +73,7 @@ document.addEventListener("keydown", (event) => {
 
 // --- scrubbing goes there when the slider is let go
 for (const form of document.querySelectorAll("form[data-scrub]")) {
+  form.addEventListener("input", (event) => { form.querySelector("output").value = event.target.value; });
   form.addEventListener("change", () => form.requestSubmit());
 }
 

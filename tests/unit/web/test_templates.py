@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from tests.web_documents import HOSTILE
-from web.rendering import TEMPLATES, money, percent, set_up_templates, span
+from web.rendering import TEMPLATES, figure, money, percent, set_up_templates, span
 
 PATHS = sorted(TEMPLATES.rglob("*.html"))
 
@@ -69,6 +69,13 @@ def test_a_signal_is_written_in_its_own_unit(signal: str, value: float, words: s
     set_up_templates(app)
     text = '{% import "macros.html" as ui %}{{ ui.signal_value(value, signal) }}'
     assert aiohttp_jinja2.get_env(app).from_string(text).render(value=value, signal=signal) == words
+
+
+@pytest.mark.parametrize("value", [1_000.0, 18_550.0, 999_999.6, 12_345_678.0, 0.30171, -4_321.0])
+def test_no_measured_number_has_an_exponent(value: float) -> None:
+    """What a model was measured on is read by people: 18,550 payments, not 1.855e+04."""
+    assert "e" not in figure(value)
+    assert float(figure(value).replace(",", "")) == pytest.approx(value, rel=1e-3)
 
 
 def test_every_template_compiles() -> None:
