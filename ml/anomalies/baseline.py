@@ -71,6 +71,7 @@ class Baseline:
     def __init__(self, *, memory_s: float, segments_max: int, cells_max: int) -> None:
         self._memory_s = memory_s
         self._sums = np.zeros((cells_max, STATISTICS))
+        self._read = np.zeros((cells_max, STATISTICS))
         self._seconds = 0.0
         self._heard = np.zeros(cells_max)
         self._rates = Effects(start=RATE_START, spread=RATE_SPREAD, segments_max=segments_max)
@@ -90,7 +91,8 @@ class Baseline:
         return self._lived >= ATTEMPTS_LEARNT_MIN and self._lived_s >= LEARNT_S_MIN
 
     def begin_to_live(self) -> None:
-        """What is learnt from here on was heard, not read."""
+        """What is learnt from here on was heard, not read; stored sums tell no retries and reversals."""
+        self._read = self._sums.copy()
         self._lived = self._lived_s = self._fitted_lived = 0.0
 
     def learn(self, table: SegmentTable, sums: Floats, *, at: float, seconds: float, exposed: Floats) -> None:
@@ -105,7 +107,9 @@ class Baseline:
         """
         size = len(sums)
         fading = float(np.exp(-seconds / self._memory_s))
-        self._sums[:size] *= np.where(exposed > 0, fading, 1.0)[:, None]
+        fade = np.where(exposed > 0, fading, 1.0)[:, None]
+        self._sums[:size] *= fade
+        self._read[:size] *= fade
         self._sums[:size] += sums * exposed[:, None]
         self._seconds = self._seconds * fading + seconds
         left_out = self._heard[:size][exposed <= 0]
@@ -169,8 +173,9 @@ class Baseline:
         return deviation
 
     def lagged(self, table: SegmentTable, column: int, base: int) -> Floats:
-        """How many hits of a column follow from one of another, per segment. Shape (segments,)."""
-        rolled = table.roll_up(self._sums[: len(table.cells)][:, [column, base]])
+        """How many hits of a column follow from one of another that was heard, per segment. Shape (segments,)."""
+        heard = self._sums[: len(table.cells)] - self._read[: len(table.cells)]
+        rolled = np.maximum(table.roll_up(heard[:, [column, base]]), 0.0)
         prior, start = LAG_PRIOR[column]
         whole = rolled[0] if len(rolled) else np.zeros(2)
         pooled = (whole[0] + prior * start) / (whole[1] + prior)
@@ -213,9 +218,10 @@ class Baseline:
 
     def keep(self, cells: Integers, segments: Integers) -> None:
         """Forget all cells and segments but these, in this order."""
-        kept = self._sums[cells]
-        self._sums[:] = 0
-        self._sums[: len(kept)] = kept
+        for sums in (self._sums, self._read):
+            kept = sums[cells]
+            sums[:] = 0
+            sums[: len(kept)] = kept
         heard = self._heard[cells]
         self._heard[:] = self._seconds
         self._heard[: len(heard)] = heard

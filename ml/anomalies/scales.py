@@ -112,4 +112,6 @@ class Scales:
         ledger = self._ledger
         mean = ledger.normal.latency if channel == LATENCY else ledger.normal.amount
         weight = ledger.baseline.column(ledger.table, LATENCY_N if channel == LATENCY else AMOUNT_N) * inside
+        if weight.sum() < 1.0:  # all that is known of them comes from what they are alike
+            weight = inside.astype(float)
         return float(np.exp((mean * weight).sum() / max(weight.sum(), 1e-12)))

@@ -369,3 +369,26 @@ def test_a_standstill_of_everything_is_told_once_and_of_the_whole(restarted: boo
         (AnomalyOpened, Segment(), "volume"),
         (AnomalyClosed, Segment(), "volume"),
     ]
+
+
+def test_a_restart_does_not_take_usual_retries_for_a_wave_of_them() -> None:
+    """Stored sums tell failures and no retries; three in four failures are tried again, as ever."""
+    worker, shop, random, told = watcher(), Shop(4), np.random.default_rng(4), []
+    worker.warm_start(history(), [], BEGIN)
+    waiting: list[tuple[datetime, RecordedAttempt]] = []
+    for _ in range(200):
+        batch = placed(shop)
+        waiting += [
+            (shop.now + timedelta(seconds=float(random.exponential(20.0))), attempt)
+            for attempt in batch.attempts
+            if attempt.status == "failed" and random.random() < 0.75
+        ]
+        due = [attempt for at, attempt in waiting if at <= shop.now]
+        waiting = [(at, attempt) for at, attempt in waiting if at > shop.now]
+        again = [
+            msgspec.structs.replace(attempt, attempt_id=f"{attempt.attempt_id}_2", attempt_number=2, status="succeeded")
+            for attempt in due
+        ]
+        told += worker.handle([msgspec.structs.replace(batch, attempts=[*batch.attempts, *again])], shop.now)
+        told += worker.tick(shop.now)
+    assert told == []

@@ -11,8 +11,19 @@ from hypothesis import strategies as st
 
 from ml.anomalies.attempts import Observation, Reason, joined, reasons_of, rows_of
 from ml.anomalies.baseline import HOUR_DOUBT_S, Baseline
-from ml.anomalies.channels import CHANNELS, COUNTED, FAILED, FAULT_FIRST, ROWS, TECHNICAL_HITS
-from ml.anomalies.counting import FAILED_HITS, HITS, SETTLED, STATISTICS, SUCCEEDED, Evidence, per_cell, statistics_of
+from ml.anomalies.channels import CHANNELS, COUNTED, FAILED, FAULT_FIRST, LATENCY, ROWS, TECHNICAL_HITS
+from ml.anomalies.counting import (
+    FAILED_HITS,
+    HITS,
+    LATENCY_N,
+    LATENCY_SUM,
+    SETTLED,
+    STATISTICS,
+    SUCCEEDED,
+    Evidence,
+    per_cell,
+    statistics_of,
+)
 from ml.anomalies.evidence import NETWORK, Context, Cusum, Ebb, _losses, eased, ebbing, evidence_needed, log_ratios
 from ml.anomalies.findings import (
     ID_LENGTH_MAX,
@@ -27,6 +38,7 @@ from ml.anomalies.incident import TEMPERED_MIN, Incident
 from ml.anomalies.ledger import Ledger
 from ml.anomalies.localise import Excess
 from ml.anomalies.money import Amounts
+from ml.anomalies.scales import Scales
 from ml.anomalies.segments import FAMILIES, SegmentTable, contains
 from ml.anomalies.volume import Clock
 
@@ -398,6 +410,24 @@ def test_history_teaches_rates_and_latency_but_not_the_time_of_known_anomalies()
     assert replay(ledger, cells, known, now=NOW) == 55
     assert ledger.normal.rate[:, FAILED] == pytest.approx([0.1, 0.1], abs=0.015)
     assert np.exp(ledger.normal.latency) == pytest.approx(10 * 1.25**20.5, rel=0.05)
+
+
+def test_a_part_that_was_never_heard_is_told_with_the_latency_of_what_it_is_like():
+    """Payments of bravo that say their country are new after a start: 400 ms is usual of them, and not 1 ms."""
+    ledger = Ledger(tick_s=1.0, memory_s=3600.0, segments_max=100, watched_max=100)
+    bucket = int(np.log(40.0) / np.log(1.25))
+    cells = [HistoryCell(60.0 * n, 60.0, "bravo", "card", "bank", 190, 10, 200, {bucket: 190}) for n in range(10)]
+    replay(ledger, cells, [], now=600.0)
+    cell = ledger.table.cell(("bravo", "card", "bank", "visa", "IN", False))
+    assert ledger.grown(600.0)
+    sums = np.zeros((len(ledger.table.cells), STATISTICS))
+    sums[cell, [SETTLED, SUCCEEDED, LATENCY_N, LATENCY_SUM]] = 50.0, 50.0, 50.0, 50 * np.log(1200.0)
+    key = ("bravo", None, None, None, "IN")
+    scales = Scales(ledger)
+    measured = {LATENCY: scales.excess(LATENCY, sums, 600, 610)}
+    told = scales.measure(key, ledger.table.segment(key), "latency", LATENCY, measured, 11)
+    assert 350 < told.expected < 450
+    assert told.observed == pytest.approx(1200, rel=0.01)
 
 
 def test_every_test_has_a_channel_and_a_size_that_is_a_change():
