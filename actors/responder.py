@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -47,11 +47,16 @@ RESENT_AFTER: Final = timedelta(milliseconds=100)
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """The one header that an answer repeats (W3C Trace Context); anything else in it is not repeated."""
 
-LOOK_UP_S_MAX: Final = 0.05
+LOOK_UP_PART: Final = 0.5
+"""Part of what is left until the deadline that the store may take to say whether it knows a decision."""
+
 LOOK_UP_PAUSE_S: Final = 2.0
-"""After a look-up that failed the store is not asked for so long: each would hold up routing by as much again."""
+"""After a look-up that failed the store is not asked for so long: each would hold up re-sent requests as much again."""
 
 REQUESTS_AT_ONCE: Final = 50
+
+Asked = tuple[Delivery, RouteRequested]
+"""A request, and the delivery that brought it."""
 
 
 class Advisor(Protocol):
@@ -62,6 +67,19 @@ class Advisor(Protocol):
 
     def remember(self, request: RouteRequested, advised: RouteAdvised) -> None:
         """Take over a decision that another replica made."""
+
+
+class Answering(NamedTuple):
+    """The requests of one connection: where answers go, what is done, and those that may have been answered before."""
+
+    channel: Channel
+    settled: Settled
+    resent: asyncio.Queue[Asked]
+
+    @classmethod
+    def on(cls, channel: Channel) -> Answering:
+        """Nothing is done yet."""
+        return cls(channel, Settled(lambda tag: channel.acknowledge(tag, multiple=True)), asyncio.Queue())
 
 
 class Responder:
@@ -117,8 +135,10 @@ class Responder:
             self._started = True
             asked = await answers.consume(STAGE.name, prefetch=2 * UNSTORED_MAX)
             log.info("started", stage=STAGE.name)
+            answering = Answering.on(answers)
             tasks += [
-                asyncio.create_task(self._answer(asked, answers)),
+                asyncio.create_task(self._answer(asked, answering)),
+                asyncio.create_task(self._answer_resent(answering)),
                 asyncio.create_task(self._unstored.store_all_along()),  # those of the last connection too
                 asyncio.create_task(self._hearing.refresh_all_along()),
                 asyncio.create_task(
@@ -138,64 +158,76 @@ class Responder:
 
     # --- answer ------------------------------------------------------------------------------------------------------
 
-    async def _answer(self, asked: Consumer, channel: Channel) -> None:
-        settled = Settled(lambda tag: channel.acknowledge(tag, multiple=True))
+    async def _answer(self, asked: Consumer, answering: Answering) -> None:
         while True:
-            resent: list[tuple[Delivery, RouteRequested]] = []
-            expired: list[int] = []
+            expired: set[int] = set()
             for delivery in await asked.take(REQUESTS_AT_ONCE, 0):
                 try:
                     request = self._requests.decode(delivery)
                 except (MessageMalformed, CardDataRefused) as error:
-                    self._refuse(delivery, error, channel, settled)
+                    self._refuse(delivery, error, answering)
                     continue
                 assert isinstance(request, RouteRequested)
-                if time.monotonic() - delivery.arrived > request.deadline_ms / 1000:
-                    expired.append(delivery.tag)
-                    continue
-                now = utc_now()
-                if delivery.redelivered or now - request.requested_at > RESENT_AFTER:
-                    resent.append((delivery, request))
+                if _seconds_left(delivery, request) < 0:
+                    expired.add(delivery.tag)
+                elif delivery.redelivered or utc_now() - request.requested_at > RESENT_AFTER:
+                    answering.resent.put_nowait((delivery, request))
                 else:
-                    self._decide(delivery, request, channel, settled, now)
-            if expired:
-                self._shed(expired, settled)
-            if resent:
-                await self._recall([decision_id_of(request.request_id) for _, request in resent])
-                for delivery, request in resent:
-                    self._decide(delivery, request, channel, settled, utc_now())
+                    self._decide(delivery, request, answering)
+            self._shed(expired, answering.settled)
             await asyncio.sleep(0)
 
-    def _shed(self, expired: list[int], settled: Settled) -> None:
+    async def _answer_resent(self, answering: Answering) -> None:
+        """Answer what may have been answered before; nothing else waits for what the store says of it."""
+        while True:
+            resent = [await answering.resent.get()]
+            while len(resent) < REQUESTS_AT_ONCE and not answering.resent.empty():
+                resent.append(answering.resent.get_nowait())
+            if awaited := self._awaited(resent, answering.settled):
+                await self._recall(awaited)
+            for delivery, request in self._awaited(awaited, answering.settled):
+                self._decide(delivery, request, answering)
+            await asyncio.sleep(0)
+
+    def _awaited(self, asked: list[Asked], settled: Settled) -> list[Asked]:
+        """Those that somebody still waits for; the others are let go."""
+        expired = {delivery.tag for delivery, request in asked if _seconds_left(delivery, request) < 0}
+        self._shed(expired, settled)
+        return [(delivery, request) for delivery, request in asked if delivery.tag not in expired]
+
+    def _shed(self, expired: set[int], settled: Settled) -> None:
         """Let requests go that waited here past their deadline, by this process's clock: the checkout has gone on with
         its own list. Answered oldest first, a backlog would make every later answer come too late as well."""
+        if not expired:
+            return
         settled.add(expired)
         log.warning("requests_expired", requests=len(expired))
         self._pulse.note_error(f"{len(expired)} requests were past their deadline before they could be answered")
 
-    async def _recall(self, decision_ids: list[str]) -> None:
-        """Look for decisions that were made before; a store that is slow or away must not hold up routing."""
+    async def _recall(self, resent: list[Asked]) -> None:
+        """Look for decisions that were made before, in a part of the time that is left; then it is decided anew."""
         if time.monotonic() < self._look_up_from:
             return
+        left = max(_seconds_left(delivery, request) for delivery, request in resent)
         try:
-            async with asyncio.timeout(LOOK_UP_S_MAX):
-                found = await find_decisions(self._database, decision_ids)
+            async with asyncio.timeout(LOOK_UP_PART * left):
+                found = await find_decisions(
+                    self._database, [decision_id_of(request.request_id) for _, request in resent]
+                )
         except (TimeoutError, StoreError):
             self._look_up_from = time.monotonic() + LOOK_UP_PAUSE_S
             return
         for request, advised in found:
             self._advisor.remember(request, advised)
 
-    def _decide(
-        self, delivery: Delivery, request: RouteRequested, channel: Channel, settled: Settled, now: datetime
-    ) -> None:
+    def _decide(self, delivery: Delivery, request: RouteRequested, answering: Answering) -> None:
         try:
-            advised = self._advisor.advise(request, now)
+            advised = self._advisor.advise(request, utc_now())
         except MessageMalformed as error:
-            self._refuse(delivery, error, channel, settled)
+            self._refuse(delivery, error, answering)
             return
-        self._reply(delivery, advised, channel, advised.decision_id)
-        self._unstored.add(Unstored(settled, delivery.tag, request, advised))
+        self._reply(delivery, advised, answering.channel, advised.decision_id)
+        self._unstored.add(Unstored(answering.settled, delivery.tag, request, advised))
 
     def _reply(self, delivery: Delivery, message: Message, channel: Channel, message_id: str) -> None:
         if not delivery.envelope.reply_to:
@@ -211,16 +243,19 @@ class Responder:
         )
         channel.send(encode(message), envelope, exchange="", routing_key=delivery.envelope.reply_to)
 
-    def _refuse(
-        self, delivery: Delivery, error: MessageMalformed | CardDataRefused, channel: Channel, settled: Settled
-    ) -> None:
+    def _refuse(self, delivery: Delivery, error: MessageMalformed | CardDataRefused, answering: Answering) -> None:
         """Tell the caller what is wrong; a request is worth nothing later, so it becomes no dead letter."""
         is_card_data = isinstance(error, CardDataRefused)  # of which nothing is repeated
         request_id = None if is_card_data else request_id_in(delivery.body)
         refused = RouteRefused(reason=str(error)[:500], request_id=request_id)
-        self._reply(delivery, refused, channel, f"ref_{uuid.uuid4().hex}")
-        settled.add((delivery.tag,))
+        self._reply(delivery, refused, answering.channel, f"ref_{uuid.uuid4().hex}")
+        answering.settled.add((delivery.tag,))
         kind = "card_data" if is_card_data else "malformed"
         log.warning("rejected", stage=STAGE.name, kind=kind, reason=str(error))
         rejection = Rejection(queue=STAGE.name, kind=kind, type=type_of(RouteRequested), reason=str(error))  # type: ignore[arg-type]
         self._unstored.refused(rejection)
+
+
+def _seconds_left(delivery: Delivery, request: RouteRequested) -> float:
+    """How long somebody still waits for the answer; below 0: nobody does any more."""
+    return request.deadline_ms / 1000 - (time.monotonic() - delivery.arrived)

@@ -17,6 +17,7 @@ def context_asked(request: RouteRequested) -> RoutingContext:
         amount_minor=request.amount_minor,
         attempt_number=request.attempt_number,
         bin=request.bin,
+        three_ds=request.three_ds,
         previous_failures=tuple(failure.gateway for failure in request.previous_failures),
     )
 
@@ -32,4 +33,5 @@ def context_of(attempt: RecordedAttempt) -> RoutingContext:
         amount_minor=attempt.amount_minor,
         attempt_number=attempt.attempt_number,
         bin=attempt.bin,
+        three_ds=attempt.three_ds,
     )

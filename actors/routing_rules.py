@@ -191,6 +191,8 @@ def _in_words(payment: RoutingContext) -> str:
         words += f" of network {payment.network}"
     if payment.bin is not None:
         words += f" whose card begins with {payment.bin}"
+    if payment.three_ds is not None:
+        words += f" {'through' if payment.three_ds else 'not through'} 3-D Secure"
     if payment.amount_minor:
         words += f" of {payment.amount_minor} minor units"
     if payment.attempt_number > 1:

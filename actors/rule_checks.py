@@ -222,6 +222,8 @@ def truth(when: Condition, kind: Kind) -> bool | None:
             parts.append(kind[field] in names if field in kind else None)
     if when.bins:
         parts.append((kind["bin"] or "").startswith(when.bins) if "bin" in kind else None)
+    if when.three_ds is not None:
+        parts.append(kind["three_ds"] is when.three_ds if "three_ds" in kind else None)
     if when.amount_minor_min or when.amount_minor_max is not None:
         most = when.amount_minor_max
         amount = kind.get("amount_minor")
@@ -256,7 +258,7 @@ def _left(takers: Sequence[str], rules: Sequence[Rule]) -> tuple[str, ...]:
 def _may_exist(payment: RoutingContext) -> bool:
     """Whether there are such payments for all that is known."""
     has_network = payment.network not in (None, OTHER)
-    if "card" not in payment.method and (payment.bin or has_network):
+    if "card" not in payment.method and (payment.bin or has_network or payment.three_ds is not None):
         return False
     return not (payment.bin and (has_network or payment.issuer != OTHER))
 
@@ -274,6 +276,7 @@ def _values(conditions: Sequence[Condition], gateways: Mapping[str, GatewayTerms
         "issuer": [OTHER, *_told_apart([leaf.issuers for leaf in leaves])],
         "network": [None, *_told_apart([leaf.networks for leaf in leaves])],
         "bin": [None, *_bins([leaf.bins for leaf in leaves])],
+        "three_ds": [None, *sorted({leaf.three_ds for leaf in leaves if leaf.three_ds is not None})],
         "amount_minor": sorted({0} | amounts),
         "attempt_number": sorted({1} | {leaf.attempt_number_min for leaf in leaves}),
     }

@@ -135,7 +135,7 @@ def _experiment_allocator(settings: Settings, database: Database, instance: str)
     from actors.experiment_allocator import ExperimentAllocator, Memory
     from actors.experiment_shelf import ExperimentShelf
     from actors.experiments_file import ExperimentsFile
-    from ml.routing.policies import POLICIES, PolicySettings
+    from ml.routing.policies import ARM_PARAMETERS, POLICIES
     from storage.experiments import (
         arm_counts,
         arm_sums,
@@ -163,7 +163,7 @@ def _experiment_allocator(settings: Settings, database: Database, instance: str)
         resolved(chosen.path),
         POLICIES,
         default_policy=settings.routing.default_policy,
-        parameters=PolicySettings.__struct_fields__,
+        parameters=ARM_PARAMETERS,
         gateways=gateways,
     )
     looked: list[datetime] = []

@@ -129,6 +129,9 @@ class AnomalySettings(Section, frozen=True, kw_only=True):
     maintenance: Annotated[list[MaintenanceWindow], Meta(max_length=500)]
 
 
+CurrencyCode = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
+
+
 class RoutingSettings(Section, frozen=True, kw_only=True):
     """How the router advisor learns and explores."""
 
@@ -137,6 +140,7 @@ class RoutingSettings(Section, frozen=True, kw_only=True):
     recent_half_life_s: Positive
     exploration_floor: Share
     exploration_cost_max: Share
+    exploration_spend_max: Annotated[dict[CurrencyCode, Annotated[float, Meta(ge=0)]], Meta(max_length=200)]
     boldness: Positive
     canary_share: Share
     draws: Annotated[int, Meta(ge=16, le=4096)]

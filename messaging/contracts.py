@@ -95,7 +95,10 @@ class PreviousFailure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteRequested(Message, frozen=True, kw_only=True, tag="route.requested"):
-    """A checkout asks which gateway to use for the next attempt of an order. Answered by ``route.advised``."""
+    """A checkout asks which gateway to use for the next attempt of an order. Answered by ``route.advised``.
+
+    ``three_ds``: whether the payment has to go, or went, through 3-D Secure; for rules that ask it.
+    """
 
     request_id: Id
     order_id: Id
@@ -110,6 +113,7 @@ class RouteRequested(Message, frozen=True, kw_only=True, tag="route.requested"):
     bin: Bin | None = None
     customer_id: Id | None = None
     attempt_number: Annotated[int, Meta(ge=1, le=1000)] = 1
+    three_ds: bool | None = None
     candidates: Annotated[list[Name], Meta(max_length=50)] = []
     previous_failures: Annotated[list[PreviousFailure], Meta(max_length=20)] = []
 

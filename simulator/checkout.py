@@ -153,6 +153,7 @@ class Checkout:
             bin=bank_identification_number(order.issuer, order.network),
             customer_id=_customer_id(order.customer),
             attempt_number=number,
+            three_ds=order.three_ds if order.method == facts.CARD else None,
             candidates=candidates,
             previous_failures=list(failures),
         )

@@ -167,7 +167,7 @@ def _read(file: Path | None) -> ExperimentsDefined:
     from actors.experiments_file import read_experiments
     from config.gateways import load_gateways
     from config.settings import load_settings, resolved
-    from ml.routing.policies import POLICIES, PolicySettings
+    from ml.routing.policies import ARM_PARAMETERS, POLICIES
 
     settings = load_settings()
     return read_experiments(
@@ -175,7 +175,7 @@ def _read(file: Path | None) -> ExperimentsDefined:
         datetime.now(UTC),
         policies=POLICIES,
         default_policy=settings.routing.default_policy,
-        parameters=PolicySettings.__struct_fields__,
+        parameters=ARM_PARAMETERS,
         gateways=load_gateways(resolved(settings.gateways.path)),
     )
 

@@ -36,6 +36,7 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         bin: first digits of the card number.
+        three_ds: whether it goes through 3-D Secure; None: the checkout does not say.
         previous_failures: the gateways that failed for its order already.
         shifts: what the reliability model and earlier failures add to the log odds of success, by gateway.
         shifted_by: where the shifts come from, in words.
@@ -49,6 +50,7 @@ class RoutingContext(msgspec.Struct, frozen=True, kw_only=True):
     amount_minor: int = 0
     attempt_number: int = 1
     bin: str | None = None
+    three_ds: bool | None = None
     previous_failures: tuple[str, ...] = ()
     shifts: Mapping[str, float] = NO_SHIFTS
     shifted_by: str = OF_MODEL

@@ -121,6 +121,29 @@ def _chance_above(belief: Belief, best: float) -> float:
     return (1 + math.erf(distance * HALF_ROOT)) / 2
 
 
+def within_spend(shares: Sequence[float], values: Sequence[float], spend_max: float) -> list[float]:
+    """First-choice shares, drawn towards the best gateway until exploring one payment costs no more than it may.
+
+    Every share but that of the best shrinks alike, so no gateway that had one loses all of it.
+
+    Args:
+        shares: of each gateway, adding up to 1.
+        values: what the payment is expected to bring at each.
+        spend_max: what not sending it to the best may cost on average, in the unit of ``values``, >= 0.
+
+    >>> within_spend([0.8, 0.2], [900.0, 850.0], 5.0)
+    [0.9, 0.1]
+    """
+    best = max(range(len(values)), key=values.__getitem__)
+    cost = sum(share * (values[best] - value) for share, value in zip(shares, values, strict=True))
+    if cost <= spend_max:
+        return list(shares)
+    part = spend_max / cost
+    kept = [share * part for share in shares]
+    kept[best] += 1.0 - part
+    return kept
+
+
 def floor_in_force(beliefs: Sequence[Belief], *, floor: float, cost_max: float) -> float:
     """The exploration floor, made smaller where it would cost more success than it may.
 

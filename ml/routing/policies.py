@@ -14,7 +14,7 @@ import numpy as np
 from ml.routing.belief import Belief
 from ml.routing.context import Outcome, Ranking, RoutingContext
 from ml.routing.estimates import Estimates
-from ml.routing.exploring import chances_of_being_best, floor_in_force, trial_shares
+from ml.routing.exploring import chances_of_being_best, floor_in_force, trial_shares, within_spend
 from ml.routing.ranking import Preference, first_choice_shares
 from ml.routing.standings import Standing, Standings
 from ml.routing.worth import NO_FEES, Fees, Worth, worth_at
@@ -39,6 +39,9 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
         exploration_floor: share of payments whose first gateway is dealt out evenly among the eligible, 0 to 1.
         exploration_cost_max: what the floor may cost, in shares of success, 0 to 1; beyond it the floor shrinks, to a
             tenth at most.
+        exploration_spend_max: what exploring one payment may cost on average, minor units >= 0, by currency; a currency
+            that is not named has no such bound. Counted in expected value where the policy ranks by it, else in the
+            amount that is not paid.
         boldness: how much of the posterior deviation is explored, > 0; 1 is Thompson sampling.
         canary_share: share of payments that a gateway with an open anomaly still gets as first choice, 0 to 1.
         draws: posterior points per decision, from which the propensities come.
@@ -52,12 +55,17 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     recent_half_life_s: float = 10_800.0
     exploration_floor: float = 0.01
     exploration_cost_max: float = 0.0007
+    exploration_spend_max: dict[str, float] = {}
     boldness: float = 0.65
     canary_share: float = 0.01
     draws: int = 128
     cells_max: int = 20_000
     order: tuple[str, ...] = ()
     margin_share: float | None = None
+
+
+ARM_PARAMETERS: Final = tuple(name for name in PolicySettings.__struct_fields__ if name != "exploration_spend_max")
+"""What an experiment arm, or a policy that is judged, may set; what exploring may cost in money is the router's."""
 
 
 def settings_of_arm(router: PolicySettings, parameters: Mapping[str, object]) -> PolicySettings:
@@ -249,7 +257,8 @@ class AdaptivePolicy(_Learner):
         method, issuer, network = context.method, context.issuer, context.network
         worth = worth_at(candidates, context.amount_minor, self._settings.margin_share, fees)
         standing, kind = None, None
-        if worth is None and not unwell and not context.previous_failures:
+        is_plain = worth is None and context.currency not in self._settings.exploration_spend_max
+        if is_plain and not unwell and not context.previous_failures:
             shifts = tuple(map(context.shifts.get, candidates)) if context.shifts else ()
             kind = method, issuer, network, candidates, shifts
             standing = self._standings.get(kind, self._estimates.learned, now)
@@ -285,7 +294,14 @@ class AdaptivePolicy(_Learner):
             inside_trials = trial_shares(inside_beliefs)
             for index, trial in zip(inside, inside_trials, strict=True):
                 trials[index] = trial
-            return self._first_shares(inside_beliefs, of_these, inside_trials)
+            shares = self._first_shares(inside_beliefs, of_these, inside_trials)
+            spend_max = self._settings.exploration_spend_max.get(context.currency)
+            if spend_max is None:
+                return shares
+            values = [context.amount_minor * belief.mean for belief in inside_beliefs]
+            if of_these is not None:
+                values = [each.at(belief.mean) for each, belief in zip(of_these, inside_beliefs, strict=True)]
+            return within_spend(shares, values, spend_max)
 
         shares = first_choice_shares(preference, context, candidates, unwell, self._settings.canary_share)
         return Standing(candidates, beliefs, shares, unwell, worth, trials=trials, shifted_by=context.shifted_by)

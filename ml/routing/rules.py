@@ -34,6 +34,7 @@ class Condition(
 
     Attributes:
         bins: beginnings of the card number; of a payment without one none holds.
+        three_ds: whether it goes through 3-D Secure; of a payment whose checkout does not say, neither holds.
         amount_minor_min, amount_minor_max: both ends count.
         attempt_number_min: from which attempt of an order on.
         all, any, not_: further conditions, of which all, at least one, or not this one must hold.
@@ -45,6 +46,7 @@ class Condition(
     countries: Names = []
     currencies: Names = []
     bins: Prefixes = ()
+    three_ds: bool | None = None
     amount_minor_min: Amount = 0
     amount_minor_max: Amount | None = None
     attempt_number_min: Annotated[int, Meta(ge=1)] = 1
@@ -61,6 +63,8 @@ class Condition(
         if any_of(names and name not in names for names, name in named):
             return False
         if self.bins and not (payment.bin or "").startswith(self.bins):
+            return False
+        if self.three_ds is not None and payment.three_ds is not self.three_ds:
             return False
         most = self.amount_minor_max
         if payment.amount_minor < self.amount_minor_min or (most is not None and payment.amount_minor > most):

@@ -209,6 +209,7 @@ def _logged(joined: Joined, left_out: LeftOut) -> LoggedDecision | None:
             currency=request["currency"],
             amount_minor=request["amount_minor"],
             bin=request.get("bin"),
+            three_ds=request.get("three_ds"),
         ),
         eligible=tuple(ranked["gateway"] for ranked in ranking),
         propensities=tuple(ranked["propensity"] for ranked in ranking),

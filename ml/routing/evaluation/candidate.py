@@ -14,7 +14,7 @@ from ml.routing.context import Outcome, RoutingContext
 from ml.routing.eligibility import Eligibility
 from ml.routing.evaluation.logged import LoggedDecision
 from ml.routing.parameters import mistake_in
-from ml.routing.policies import POLICIES, PolicySettings, settings_of_arm
+from ml.routing.policies import ARM_PARAMETERS, POLICIES, PolicySettings, settings_of_arm
 from ml.routing.reliability import Reliability
 from ml.routing.rules import Commitment, Rule, RuleSet, bounded, preference_of, with_floors
 from ml.routing.worth import NO_FEES, Fees
@@ -84,9 +84,7 @@ class JudgedPolicy:
             raise CandidateRefused(
                 "$.policy", f"there is no policy {candidate.policy!r}; known are {', '.join(POLICIES)}"
             )
-        mistake = mistake_in(
-            candidate.policy, candidate.parameters, PolicySettings.__struct_fields__, gateways, order=router.order
-        )
+        mistake = mistake_in(candidate.policy, candidate.parameters, ARM_PARAMETERS, gateways, order=router.order)
         if mistake is not None:
             raise CandidateRefused(f"$.parameters.{mistake.parameter}", mistake.problem)
         if candidate.rules and candidate.rules_in_force:

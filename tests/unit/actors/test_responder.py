@@ -14,7 +14,7 @@ import pytest
 import actors.responder
 import actors.unstored_decisions
 from actors.pulse import Pulse
-from actors.responder import Responder
+from actors.responder import Answering, Responder
 from config.settings import load_settings
 from messaging.codec import encode
 from messaging.consumer import Consumer, Delivery
@@ -81,7 +81,8 @@ async def answering(worker: Responder, deliveries: list[Delivery]) -> AsyncItera
     wire, asked = Wire(), Consumer("router_advisor")
     for delivery in deliveries:
         asked.put(delivery)
-    task = asyncio.create_task(worker._answer(asked, wire))  # type: ignore[arg-type]
+    answers = Answering.on(wire)  # type: ignore[arg-type]
+    tasks = [asyncio.create_task(work) for work in (worker._answer(asked, answers), worker._answer_resent(answers))]
 
     async def taken() -> bool:
         return not asked._waiting
@@ -91,7 +92,8 @@ async def answering(worker: Responder, deliveries: list[Delivery]) -> AsyncItera
         await asyncio.sleep(0.05)
         yield wire
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def test_what_waited_past_its_deadline_is_let_go_and_the_rest_is_answered() -> None:
@@ -111,7 +113,7 @@ async def test_a_checkout_whose_clock_is_behind_is_answered() -> None:
 
 
 async def test_a_store_that_is_away_is_not_asked_again_for_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One look-up that fails is enough for a while; each costs fifty milliseconds in which nobody is answered."""
+    """One look-up that fails is enough for a while; each takes half of the time that re-sent requests have left."""
     asked = 0
 
     async def away(*_: object) -> list[Any]:
@@ -130,6 +132,46 @@ async def test_a_store_that_is_away_is_not_asked_again_for_each_request(monkeypa
         await eventually(all_answered)
         assert set(wire.sent) == {"route.advised"}
     assert asked == 1
+
+
+async def test_no_other_request_waits_for_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the store stands still, a request that nobody can have answered before is answered at once."""
+    looking = asyncio.Event()
+
+    async def stands_still(*_: object) -> list[Any]:
+        looking.set()
+        await asyncio.sleep(30)
+        return []
+
+    monkeypatch.setattr(actors.responder, "find_decisions", stands_still)
+    worker = responder()
+    async with answering(worker, [delivered(1, made_s=0.12), delivered(2)]) as wire:
+        await looking.wait()
+        assert wire.sent == ["route.advised"]
+        assert [each.tag for each in worker._unstored.waiting()] == [2]
+
+
+async def test_a_decision_that_the_store_takes_long_to_find_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy store has half of the deadline; a request in the same look-up that nobody awaits takes nothing of it."""
+    before = request(1, deadline_ms=2_000)
+    other = advisor()
+    made = msgspec.structs.replace(other.advise(before, datetime.now(UTC)), reason="made by another router")
+
+    async def slow(*_: object) -> list[Any]:
+        await asyncio.sleep(0.2)
+        return [(before, made)]
+
+    monkeypatch.setattr(actors.responder, "find_decisions", slow)
+    worker = responder()
+    late = delivered(2, made_s=0.12, waited_s=1.99)
+    async with answering(worker, [delivered(1, made_s=0.12), late]) as wire:
+
+        async def answered() -> bool:
+            return bool(wire.sent)
+
+        await eventually(answered)
+        assert [each.advised.reason for each in worker._unstored.waiting()] == ["made by another router"]
+        assert wire.settled == 0
 
 
 async def test_a_store_that_stands_still_is_given_up_and_the_decisions_wait(monkeypatch: pytest.MonkeyPatch) -> None:

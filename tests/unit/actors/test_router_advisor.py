@@ -556,6 +556,17 @@ def test_a_rule_decides_instead_of_the_policy_and_outside_of_experiments() -> No
     assert [each.gateway for each in worker.advise(request(4, amount_minor=90_000), NOW).ranking] == ["alpha"]
 
 
+def test_a_gateway_without_3d_secure_takes_no_payment_that_needs_it() -> None:
+    """A rule asks what the checkout says of the payment; one that says nothing goes where it went."""
+    worker = knowing(advisor())
+    rules = [Rule(name="no_3ds_at_bravo", when=Condition(three_ds=True), never=["bravo"])]
+    worker.put_rules_in_force(RuleSet(rules=rules), {}, NOW)
+    secured = worker.advise(request(1, three_ds=True), NOW)
+    assert [ranked.gateway for ranked in secured.ranking] == ["alpha"]
+    for number, said in ((2, False), (3, None)):
+        assert len(worker.advise(request(number, three_ds=said), NOW).ranking) == 2
+
+
 def test_a_promised_gateway_gets_what_it_still_needs() -> None:
     """Counted from what the store says, and from every first attempt that is recorded since."""
     worker = knowing(advisor())

@@ -28,6 +28,7 @@ VALUES: dict[str, list[Any]] = {
     "bin": [None, "411111", "400000", "550000"],
     "amount_minor": [0, 4, 5, 6, 9, 10, 11],
     "attempt_number": [1, 2, 3],
+    "three_ds": [None, True],
 }
 PAYMENTS = [RoutingContext(**dict(zip(VALUES, values, strict=True))) for values in product(*VALUES.values())]
 
@@ -48,6 +49,8 @@ def drawn_condition(draw: random.Random, depth: int = 0) -> Condition:
         fields["amount_minor_max"] = draw.choice([5, 10])
     if draw.random() < 0.2:
         fields["attempt_number_min"] = draw.choice([2, 3])
+    if draw.random() < 0.2:
+        fields["three_ds"] = True
     if depth < 2:
         for name in ("all", "any"):
             if draw.random() < 0.2:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from ml.routing.context import Outcome, RoutingContext
+from ml.routing.context import Outcome, RankedCandidate, RoutingContext
 from ml.routing.policies import POLICIES, AdaptivePolicy, BestFixedPolicy, Policy, PolicySettings, UniformPolicy
 
 SETTINGS = PolicySettings(
@@ -155,6 +155,31 @@ def test_the_floor_shrinks_where_it_would_cost_too_much_but_never_goes() -> None
     policy = taught(adaptive(exploration_cost_max=0.0), {"alpha": 0.99, "bravo": 0.01, "charlie": 0.01}, 5000)
     ranking = policy.rank(CONTEXT, GATEWAYS, 0)
     assert 0.001 / 3 <= min(candidate.propensity for candidate in ranking.candidates) < 0.01 / 3
+
+
+@pytest.mark.parametrize("margin_share", [None, 0.1])
+def test_exploring_a_large_payment_costs_no_more_than_it_may(margin_share: float | None) -> None:
+    """Shares but the best one's shrink alike, none to nothing; small payments and other currencies do not care."""
+
+    def ranked(amount_minor: int, currency: str, spend_max: Mapping[str, float]) -> dict[str, RankedCandidate]:
+        settings = PolicySettings(exploration_spend_max=dict(spend_max), margin_share=margin_share)
+        policy = taught(AdaptivePolicy(settings, np.random.default_rng(0)), {"a": 0.9, "b": 0.7, "c": 0.85}, 40)
+        payment = RoutingContext(method="card", issuer="x", amount_minor=amount_minor, currency=currency)
+        return {each.gateway: each for each in policy.rank(payment, ("a", "b", "c"), 60.0).candidates}
+
+    def shares(candidates: Mapping[str, RankedCandidate]) -> list[float]:
+        return [candidates[name].propensity for name in "abc"]
+
+    bound, free = ranked(1_000_000, "EUR", {"EUR": 20.0}), ranked(1_000_000, "EUR", {})
+    earned = 1_000_000 * (margin_share or 1.0)
+    lost = [bound["a"].expected_success - each.expected_success for each in bound.values()]
+    cost = sum(each.propensity * loss for each, loss in zip(bound.values(), lost, strict=True))
+    assert cost * earned == pytest.approx(20.0)
+    assert sum(shares(bound)) == pytest.approx(1.0)
+    assert 0 < bound["b"].propensity < free["b"].propensity
+    assert bound["b"].propensity / bound["c"].propensity == pytest.approx(free["b"].propensity / free["c"].propensity)
+    assert shares(ranked(100, "EUR", {"EUR": 20.0})) == shares(ranked(100, "EUR", {}))
+    assert shares(ranked(1_000_000, "INR", {"EUR": 20.0})) == shares(free)
 
 
 def test_unwell_gateway_gets_the_canary_share_and_stands_last() -> None:

@@ -24,7 +24,7 @@ NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 GATEWAYS = ("alpha", "bravo", "charlie")
 MAY = Eligibility(candidates=GATEWAYS, excluded=())
 CARD = RoutingContext(method="card", issuer="harbour_bank", network="visa", country="DE", currency="EUR",
-                      amount_minor=5_000, bin="411122")  # fmt: skip
+                      amount_minor=5_000, bin="411122", three_ds=True)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,8 @@ CARD = RoutingContext(method="card", issuer="harbour_bank", network="visa", coun
         (Condition(amount_minor_min=5_001), False),
         (Condition(amount_minor_max=4_999), False),
         (Condition(attempt_number_min=2), False),
+        (Condition(three_ds=True), True),
+        (Condition(three_ds=False), False),
         (Condition(any=[Condition(countries=["FR"]), Condition(amount_minor_min=1_000)]), True),
         (Condition(any=[Condition(countries=["FR"]), Condition(amount_minor_min=9_000)]), False),
         (Condition(all=[Condition(countries=["DE"]), Condition(not_=Condition(methods=["upi"]))]), True),
@@ -53,10 +55,12 @@ def test_a_condition_holds_where_all_that_it_says_does(when: Condition, holds: b
 
 
 def test_a_payment_that_does_not_say_is_not_among_the_named() -> None:
-    """An unknown country or card number is none of those that a rule names."""
+    """An unknown country, card number or way of authentication is none of those that a rule names."""
     bare = RoutingContext(method="card")
     assert not Condition(countries=["DE"]).holds(bare)
     assert not Condition(bins=("4",)).holds(bare)
+    assert not Condition(three_ds=True).holds(bare)
+    assert not Condition(three_ds=False).holds(bare)
 
 
 def test_every_rule_limits_and_the_first_one_decides() -> None:
