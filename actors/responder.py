@@ -48,7 +48,9 @@ TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]
 """The one header that an answer repeats (W3C Trace Context); anything else in it is not repeated."""
 
 LOOK_UP_PART: Final = 0.5
-"""Part of what is left until the deadline that the store may take to say whether it knows a decision."""
+LOOK_UP_S_MIN: Final = 0.05
+"""Part of what is left until the first deadline that the store may take to say which decisions it knows; at least so
+long, because less says nothing of the store."""
 
 LOOK_UP_PAUSE_S: Final = 2.0
 """After a look-up that failed the store is not asked for so long: each would hold up re-sent requests as much again."""
@@ -70,7 +72,10 @@ class Advisor(Protocol):
 
 
 class Answering(NamedTuple):
-    """The requests of one connection: where answers go, what is done, and those that may have been answered before."""
+    """The requests of one connection: where answers go, what is done, and those that may have been answered before.
+
+    Of all of them together the broker gives no more than the prefetch, so ``resent`` is bounded by that.
+    """
 
     channel: Channel
     settled: Settled
@@ -131,7 +136,7 @@ class Responder:
         ]
         try:
             if not self._started:
-                await self._hearing.wait_for_the_past(tried)
+                await self._hearing.wait_for_the_past(tried, stopping)
             self._started = True
             asked = await answers.consume(STAGE.name, prefetch=2 * UNSTORED_MAX)
             log.info("started", stage=STAGE.name)
@@ -208,9 +213,9 @@ class Responder:
         """Look for decisions that were made before, in a part of the time that is left; then it is decided anew."""
         if time.monotonic() < self._look_up_from:
             return
-        left = max(_seconds_left(delivery, request) for delivery, request in resent)
+        left = min(_seconds_left(delivery, request) for delivery, request in resent)
         try:
-            async with asyncio.timeout(LOOK_UP_PART * left):
+            async with asyncio.timeout(max(LOOK_UP_S_MIN, LOOK_UP_PART * left)):
                 found = await find_decisions(
                     self._database, [decision_id_of(request.request_id) for _, request in resent]
                 )

@@ -91,6 +91,8 @@ class RouterAdvisor:
         self.pauses_heard = 0
         """Counts what was said of pauses, so that what the store said before is known to be older."""
         self._overrides = RoutingOverrides(policies, generator)
+        self.overrides_heard = 0
+        """The same of overrides."""
         self._guidance = Guidance(rise_max=rise_max, canary_share=policies.canary_share, generator=generator)
 
     # --- answer ------------------------------------------------------------------------------------------------------
@@ -212,8 +214,10 @@ class RouterAdvisor:
                     self.pauses_heard += 1
                     self._paused.resume(message.pause_id)
                 case RoutingOverridden():
+                    self.overrides_heard += 1
                     self._overrides.put(message.override, self._knows.learners.learner(DEFAULT), now)
                 case RoutingReleased():
+                    self.overrides_heard += 1
                     self._overrides.release(message.override_id)
                 case FailuresClassified() | _:
                     pass
@@ -236,35 +240,34 @@ class RouterAdvisor:
         """Take another reliability model from now on; None: none."""
         self._knows.reliability = reliability
 
-    def put_rules_in_force(self, rules: RuleSet, counts: Mapping[str, Mapping[str, int]], now: datetime) -> None:
+    def put_rules_in_force(self, rules: RuleSet, counts: Mapping[str, Mapping[str, int]] | None, now: datetime) -> None:
         """Take other rules from now on.
 
         Args:
             rules: all of them.
-            counts: first attempts of the present day, week and month so far, by gateway, for the commitments.
+            counts: first attempts of the present day, week and month so far, by gateway, for the commitments; None:
+                they are not known, and nothing is owed.
             now: the present.
         """
-        self._guidance.put_in_force(rules)
-        for period in self._guidance.commitments.periods(now):
-            self._guidance.commitments.set(period, counts.get(period[0], {}))
+        self._guidance.put_in_force(rules, is_counted=counts is not None)
+        if counts is not None:
+            for period in self._guidance.commitments.periods(now):
+                self._guidance.commitments.set(period, counts.get(period[0], {}))
 
-    def override_held(self, now: datetime) -> str | None:
-        """The id of the override that holds; None: none does."""
-        held = self._overrides.at(now)
-        return None if held is None else held[0].override_id
-
-    def heed_override(self, override: RoutingOverride | None, held_before: str | None, now: datetime) -> None:
+    def heed_override(self, override: RoutingOverride | None, heard_before: int, now: datetime) -> None:
         """Hold to what the store says is in force, also when word of it was lost.
 
         Args:
             override: as the store has it; None: none is in force.
-            held_before: the one that was held before the store was asked; what was heard meanwhile is newer.
+            heard_before: ``overrides_heard`` before the store was asked; what was heard meanwhile is newer.
             now: the present.
         """
-        if self.override_held(now) != held_before or (override and override.override_id) == held_before:
+        held = self._overrides.at(now)
+        held_id = None if held is None else held[0].override_id
+        if self.overrides_heard != heard_before or (override and override.override_id) == held_id:
             return
-        if held_before is not None:
-            self._overrides.release(held_before)
+        if held_id is not None:
+            self._overrides.release(held_id)
         if override is not None:
             self._overrides.put(override, self._knows.learners.learner(DEFAULT), now)
 

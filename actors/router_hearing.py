@@ -12,6 +12,7 @@ from actors.pulse import Pulse, utc_now
 from messaging.channel import Channel
 from messaging.codec import Decoder
 from messaging.consumer import Consumer
+from messaging.ending import end
 from messaging.errors import MessageMalformed
 from messaging.topology import stage_named
 from storage.errors import StoreError, StoreRefused
@@ -72,17 +73,17 @@ class RouterHearing:
         """Do what must be done before the first answer. Raises: StoreError: the store is needed for it, and away."""
         await self._upkeep.prepare()
 
-    async def wait_for_the_past(self, tried: asyncio.Event) -> None:
+    async def wait_for_the_past(self, tried: asyncio.Event, stopping: asyncio.Event) -> None:
         """Let the first answer know what the store holds, if it tells so soon; else that is learned beside answers."""
-        try:
-            async with asyncio.timeout(START_S_MAX):
-                await tried.wait()
-        except TimeoutError:
+        either = [asyncio.create_task(event.wait()) for event in (tried, stopping)]
+        done, _ = await asyncio.wait(either, timeout=START_S_MAX, return_when=asyncio.FIRST_COMPLETED)
+        await end(*either)
+        if not done:
             self._say_behind(f"it was not learned within {START_S_MAX:g} s; that goes on")
 
     def _say_behind(self, reason: str) -> None:
         log.warning("not_up_to_date", stage=STAGE.name, reason=reason)
-        self._pulse.note_error(f"payments are routed without what the store knows: {reason}")
+        self._pulse.note_error(f"payments are routed without what the store knows, pauses and overrides too: {reason}")
 
     async def learn(self, learned: Consumer, channel: Channel, tried: asyncio.Event, *, is_first: bool) -> None:
         """Learn what the store holds, which other routers heard before, then from facts; from facts alone meanwhile.

@@ -6,7 +6,6 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 
-import msgspec
 import structlog
 
 from actors.pulse import Pulse, utc_now
@@ -35,6 +34,9 @@ NEWEST_ATTEMPTS: Final = 20_000
 """Attempts read at the start: their retries say which gateways fail together. More would make the start slow. What is
 heard while they are read counts twice, which is seconds' worth of days."""
 
+
+RULES_S_MAX: Final = 5.0
+"""How long the store may take to say the last rules, and to count what was promised; then rules hold without that."""
 
 READ_S_MAX: Final = 60.0
 """How long the store may take to tell all of that; one that stands still says nothing, and facts wait meanwhile."""
@@ -106,8 +108,8 @@ class RouterUpkeep:
             await self._read_rules()
             if self._in_force is not self._rules:  # also when the store did not answer the last time
                 await self._put_rules_in_force()
-            held = self._advisor.override_held(utc_now())
-            self._advisor.heed_override(await override_in_force(self._database, utc_now()), held, utc_now())
+            heard = self._advisor.overrides_heard
+            self._advisor.heed_override(await override_in_force(self._database, utc_now()), heard, utc_now())
             heard = self._advisor.pauses_heard
             self._advisor.heed_pauses(await pauses_not_over(self._database, utc_now()), heard)
             if await self._serving.refresh():
@@ -117,37 +119,47 @@ class RouterUpkeep:
         if not self._is_store_ready:
             await make_ready(self._database, self._store)
             self._is_store_ready = True
-        since = now - self._warm_start
-        minutes = [_evidence_minute(document) async for document in read_minutes(self._database, since)]
-        anomalies, allocation = await open_anomalies(self._database), await last_allocation(self._database)
-        newest = await read_newest_attempts(self._database, NEWEST_ATTEMPTS)
         self._in_force = None  # the store answers: what counts for commitments is read anew
-        await self.refresh()
+        await self.refresh()  # what operators said comes first: answers may begin before all the rest is read
+        since = now - self._warm_start
+        anomalies, allocation = await open_anomalies(self._database), await last_allocation(self._database)
+        minutes = [_evidence_minute(document) async for document in read_minutes(self._database, since)]
+        newest = await read_newest_attempts(self._database, NEWEST_ATTEMPTS)
         return History(minutes, anomalies, allocation, self._serving.model, newest)
 
     async def _read_rules(self) -> None:
         """Look at the file; while it has a mistake, the last rules that were in force stay, also over a restart."""
-        found = await asyncio.to_thread(self._file.poll)
+        await asyncio.to_thread(self._look_at_file)
+        if self._rules is None and self._mistake is not None:
+            try:
+                async with asyncio.timeout(RULES_S_MAX):
+                    self._rules = await last_rules(self._database)
+            except TimeoutError:
+                raise StoreUnavailable(f"MongoDB did not answer within {RULES_S_MAX:g} s") from None
+            if self._rules is None:
+                raise self._mistake
+
+    def _look_at_file(self) -> None:
+        """Heed it in the thread that reads it: nobody may be waiting for that any more, and it is told once only."""
+        found = self._file.poll()
         if isinstance(found, RuleSet):
             self._rules, self._mistake = found, None
         elif found is not None:
             self._mistake = found
             log.error("rules_refused", reason=str(found))
             self._pulse.note_error(f"the routing rules have a mistake, those before stay in force: {found}")
-        if self._rules is None and self._mistake is not None:
-            self._rules = await last_rules(self._database)
-            if self._rules is None:
-                raise self._mistake
 
     async def _put_rules_in_force(self) -> None:
         now, rules = utc_now(), self._rules or RuleSet()
         counts: dict[str, dict[str, int]] = {}
         try:
-            for per in dict.fromkeys(each.per for each in rules.commitments):
-                counts[per] = await count_first_attempts(self._database, period_of(now, per)[0])
-        except StoreError:
+            async with asyncio.timeout(RULES_S_MAX):
+                for per in dict.fromkeys(each.per for each in rules.commitments):
+                    counts[per] = await count_first_attempts(self._database, period_of(now, per)[0])
+        except (StoreError, TimeoutError) as error:  # what is read after this says so too, if the store is away
             self._put_rules_without_promises(now)
-            raise
+            log.warning("commitments_wait", reason=str(error) or "MongoDB is too slow")
+            return
         self._advisor.put_rules_in_force(rules, counts, now)
         await keep_rules(self._database, rules, now)
         self._in_force = self._rules
@@ -155,7 +167,7 @@ class RouterUpkeep:
 
     def _put_rules_without_promises(self, now: datetime) -> None:
         """Who may take a payment holds at once; what was promised, when it can be counted."""
-        self._advisor.put_rules_in_force(msgspec.structs.replace(self._rules or RuleSet(), commitments=[]), {}, now)
+        self._advisor.put_rules_in_force(self._rules or RuleSet(), None, now)
 
 
 def _evidence_minute(document: Document) -> EvidenceMinute:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
@@ -82,6 +83,11 @@ def of_value(spot: Spot) -> str:
     return next((words for told in REMEDIES if (words := told(spot))), "")
 
 
+def of_repeated(braces: yaml.Node) -> str:
+    """What to do about a key that stands twice within braces: often it is what followed a decimal comma; else empty."""
+    return _comma(Spot("", "", braces, None, None))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The near name that was most likely meant, else all that are known.
 
@@ -141,7 +147,8 @@ def _comma(spot: Spot) -> str:
         if not isinstance(braces, yaml.MappingNode) or not braces.flow_style:
             continue
         for (name, value), (after, nothing) in zip(braces.value, braces.value[1:], strict=False):
-            if (type_name(value), type_name(after), type_name(nothing)) == ("int", "int", "null") and not nothing.value:
+            is_digits = type_name(value) == "int" and re.fullmatch(r"\d+\s*%?", after.value) is not None
+            if is_digits and type_name(nothing) == "null" and not nothing.value:
                 plain = f"{value.value}{after.value} or " if len(after.value) == 3 and value.value != "0" else ""
                 return f"a comma ends an entry here; write {name.value}: {plain}{value.value}.{after.value}"
     return ""
@@ -177,7 +184,8 @@ def _not_a_number(spot: Spot) -> str:
     text = spot.text.strip()
     if text.endswith("%") and (percent := _number(text.rstrip("% ").replace(",", "."))) is not None:
         if is_share(spot.kind):
-            return f"a share is a number from 0 to 1: write {percent / 100:g}"
+            written = f": write {percent / 100:g}" if 0 <= percent <= 100 else ""
+            return f"a share is a number from 0 to 1{written}"
         return f"write the number without the percent sign: {percent:g}"
     if re.fullmatch(r"[-+]?\d{1,3}([ ,.'_]\d{3})+", text) and not is_share(spot.kind):
         return f"write a number without separators: {re.sub(r'[^-0-9]', '', text)}"
@@ -186,7 +194,8 @@ def _not_a_number(spot: Spot) -> str:
     if (number := _number(text)) is not None:
         plain = int(number) if number == int(number) else number
         return f"write it as a plain number, without quotes and exponent: {plain}"
-    return "write a number"
+    is_endless = re.fullmatch(r"[-+]?\.?inf(inity)?", text, re.IGNORECASE) is not None
+    return "write a number; for no bound, leave it out" if is_endless else "write a number"
 
 
 def _out_of_range(spot: Spot) -> str:
@@ -241,10 +250,12 @@ REMEDIES: Final[Sequence[Callable[[Spot], str]]] = (
 
 
 def _number(text: str) -> float | None:
+    """The finite number that a text says; None: it says none."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import yaml
 
 from config.errors import ConfigError
 from config.yaml_kinds import kind_at
-from config.yaml_remedies import Spot, key_not_text, may_be, of_text, of_value
+from config.yaml_remedies import Spot, key_not_text, may_be, of_repeated, of_text, of_value
 
 T = TypeVar("T")
 
@@ -47,7 +47,8 @@ class YamlSource:
         try:
             for place, line, written in _places(node, "$") if node is not None else ():
                 if written is None:
-                    raise ConfigError(path, f"key {place!r} stands here a second time; remove one", line=line)
+                    remedy = of_repeated(self._nodes[place.rpartition(".")[0]]) or "remove one"
+                    raise ConfigError(path, f"key {place!r} stands here a second time; {remedy}", line=line)
                 self._lines[place] = line
                 self._nodes[place] = written
         except RecursionError:

@@ -207,7 +207,8 @@ class Baseline:
         self._rates.shift(segment, change[:COUNTED])
         self._means.shift(segment, change[COUNTED:])
         if channel < COUNTED:
-            self._sums[cells, HITS + channel] *= ratio
+            for sums in (self._sums, self._read):
+                sums[cells, HITS + channel] *= ratio
         else:
             first = (LATENCY_N, AMOUNT_N)[channel - COUNTED]
             count = self._sums[cells, first]

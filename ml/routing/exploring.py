@@ -124,7 +124,7 @@ def _chance_above(belief: Belief, best: float) -> float:
 def within_spend(shares: Sequence[float], values: Sequence[float], spend_max: float) -> list[float]:
     """First-choice shares, drawn towards the best gateway until exploring one payment costs no more than it may.
 
-    Every share but that of the best shrinks alike, so no gateway that had one loses all of it.
+    Every share but that of the best shrinks alike, so none is lost unless nothing may be spent.
 
     Args:
         shares: of each gateway, adding up to 1.

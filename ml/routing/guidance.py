@@ -58,12 +58,17 @@ class Guidance:
         self._promised: dict[str, float] = {}
         self._promised_at = 0.0
 
-    def put_in_force(self, rules: RuleSet) -> None:
-        """Take other rules from now on. Commitments that stay keep their counts only through ``commitments.set``."""
-        self.rules = rules
+    def put_in_force(self, rules: RuleSet, *, is_counted: bool = True) -> None:
+        """Take other rules from now on. Commitments that stay keep their counts only through ``commitments.set``.
+
+        Args:
+            rules: all of them.
+            is_counted: it is known what commitments still need; else they wait, and nothing is owed.
+        """
+        self.rules = rules if is_counted else msgspec.structs.replace(rules, commitments=[])
         self.version = rules.version
         self.decides = any(rule.enabled and rule.decides for rule in rules.rules)
-        self.commitments = Commitments(rules.commitments)
+        self.commitments = Commitments(self.rules.commitments)
         self._promised_at = 0.0
 
     def on(self, context: RoutingContext, may: Eligibility) -> Ruled:

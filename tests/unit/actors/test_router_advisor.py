@@ -436,7 +436,7 @@ def test_an_override_ends_by_itself_and_is_kept_over_a_restart() -> None:
     told = override("alpha", minutes=10)
     minutes = [EvidenceMinute(NOW.timestamp() - 60, name, "card", "harbour_bank", good, 1000 - good)
                for name, good in (("alpha", 500), ("bravo", 950))]  # fmt: skip
-    worker.heed_override(told.override, None, NOW)
+    worker.heed_override(told.override, 0, NOW)
     start(worker, minutes=minutes)
     overridden = worker.advise(request(1), NOW)
     assert (overridden.ranking[0].gateway, overridden.policy) == ("alpha", "override")
@@ -516,13 +516,19 @@ def test_a_router_starts_from_the_rates_of_its_model() -> None:
 def test_an_override_is_held_and_dropped_as_the_store_says_although_nobody_told() -> None:
     """What was heard after the store was asked is newer than its answer."""
     worker = knowing(advisor())
-    order = override("alpha").override
-    worker.heed_override(order, None, NOW)
+    order = override("alpha")
+    worker.heed_override(order.override, 0, NOW)
     assert worker.advise(request(1), NOW).policy == "override"
-    worker.heed_override(None, None, NOW)  # asked before the override was heard: an old answer
-    assert worker.override_held(NOW) == "ovr_1"
-    worker.heed_override(None, "ovr_1", NOW)
-    assert worker.override_held(NOW) is None
+    tell(worker, order)
+    worker.heed_override(None, 0, NOW)  # asked before the override was heard: an old answer
+    assert worker.advise(request(2), NOW).policy == "override"
+    worker.heed_override(None, worker.overrides_heard, NOW)
+    assert worker.advise(request(3), NOW).policy != "override"
+    heard = worker.overrides_heard
+    tell(worker, order)
+    tell(worker, RoutingReleased(override_id="ovr_1", released_at=NOW, who="ada", reason="done"))
+    worker.heed_override(order.override, heard, NOW)  # read while it was in force, and released since
+    assert worker.advise(request(4), NOW).policy != "override"
 
 
 def test_a_rule_decides_instead_of_the_policy_and_outside_of_experiments() -> None:
@@ -696,7 +702,7 @@ def test_a_report_from_a_clock_ahead_does_not_end_an_override() -> None:
     tell(worker, override("alpha", minutes=10))
     ahead = attempts("failed", "bravo", 1, attempted_at=NOW + timedelta(minutes=10), decision_id="dec_1")
     tell(worker, batch(ahead, "batch_ahead"))
-    assert worker.override_held(NOW) == "ovr_1"
+    assert worker.advise(request(1), NOW).policy == "override"
     assert worker.advise(request(1), NOW).ranking[0].gateway == "alpha"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 import actors.router_upkeep
 from actors.pulse import Pulse
 from actors.router_upkeep import RouterUpkeep
-from actors.routing_rules import RulesFile
+from actors.routing_rules import RulesFile, read_rules
 from config.errors import ConfigError
 from config.settings import load_settings
 from ml.routing.rules import Commitment, Rule, RuleSet
@@ -43,6 +44,32 @@ async def test_rules_hold_from_the_first_answer_on_without_a_store(tmp_path: Pat
     assert [each.gateway for each in advised.ranking] == ["bravo"]
     assert "never_alpha" in {each.gateway: each.reason for each in advised.excluded}["alpha"]
     assert worker._guidance.rules.commitments == []
+
+
+async def test_a_store_that_stands_still_holds_up_no_new_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It neither counts what was promised nor refuses; who may take a payment holds all the same, and is named."""
+
+    async def stands_still(*_: object) -> None:
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr(actors.router_upkeep, "RULES_S_MAX", 0.05)
+    for asked in ("count_first_attempts", "override_in_force", "last_rules"):
+        monkeypatch.setattr(actors.router_upkeep, asked, stands_still)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules: []\n")
+    upkeep, worker = keeping(rules)
+    await upkeep.prepare()
+    rules.write_text(
+        "rules:\n  - {name: never_alpha, never: [alpha]}\ncommitments:\n  - {gateway: bravo, payments: 9, per: day}\n"
+    )
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await upkeep.refresh()
+    assert [each.gateway for each in worker.advise(request(1), datetime.now(UTC)).ranking] == ["bravo"]
+    assert worker._guidance.version == read_rules(rules, GATEWAYS).version
+    rules.write_text("rules:\n  - {name: to_nobody, order: [nobody]}\n")
+    with pytest.raises(StoreUnavailable):
+        await keeping(rules)[0].prepare()
 
 
 async def test_nothing_is_answered_while_the_rules_have_a_mistake_and_those_before_are_not_known(

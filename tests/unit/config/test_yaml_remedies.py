@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from actors.experiments_file import read_experiments
 from actors.router_wiring import gateway_terms
@@ -13,7 +16,7 @@ from actors.routing_rules import read_rules
 from config.errors import ConfigError
 from config.gateways import load_gateways
 from config.settings import DIRECTORY, load_settings
-from ml.routing.policies import POLICIES, PolicySettings
+from ml.routing.policies import ARM_PARAMETERS, POLICIES
 
 GATEWAYS = """gateways:
   - name: alpha
@@ -43,7 +46,7 @@ def read(path: Path, text: str) -> None:
     else:
         read_experiments(
             path, datetime(2026, 3, 2, tzinfo=UTC), policies=POLICIES, default_policy="adaptive",
-            parameters=PolicySettings.__struct_fields__, gateways=load_gateways(DIRECTORY / "gateways.yaml"),
+            parameters=ARM_PARAMETERS, gateways=load_gateways(DIRECTORY / "gateways.yaml"),
         )  # fmt: skip
 
 
@@ -87,6 +90,13 @@ def problem_of(path: Path, text: str) -> str:
         (RULES + "    when:\n      amount_minor_min: 100,000\n", 5, "write a number without separators: 100000"),
         (RULES + "    at_least: {alpha: '0.3'}\n", 4, "write it as a plain number, without quotes and exponent: 0.3"),
         (GATEWAYS + "    fee: {fixed_success: 1.5}\n", 6, "write a whole number"),
+        (RULES + "    when: {amount_minor_max: inf}\n", 4, "write a number; for no bound, leave it out"),
+        (RULES + "    when: {amount_minor_max: 1e400}\n", 4, "write a number"),
+        (RULES + "    when: {amount_minor_max: nan}\n", 4, "write a number"),
+        (RULES + "    when: {amount_minor_max: .inf}\n", 4, "write a whole number"),
+        (RULES + "    at_least: {alpha: 150 %}\n", 4, "a share is a number from 0 to 1"),
+        (RULES + "    at_least: {alpha: 2,5%}\n", 4, "a comma ends an entry here; write alpha: 2.5%"),
+        (RULES.replace("order: [alpha]", "split: {alpha: 0,5, bravo: 0,5}"), 3, "entry here; write alpha: 0.5"),
         (RULES + "    at_least: {alpha: 0.1, bravo: -0.1}\n", 4, "bravo); not -0.1: write a number above 0, at most 1"),
         (EXPERIMENTS + "    coverage: 30\n", 7, "not 30: write a number above 0, at most 1; 30 % is 0.3"),
         (GATEWAYS + "    fee: {fixed_failure: -5}\n", 6, "not -5: write a number at least 0"),
@@ -121,6 +131,29 @@ def test_a_slip_is_told_with_its_line_and_its_remedy(tmp_path: Path, text: str, 
     told = problem_of(tmp_path / "file.yaml", text)
     assert told.startswith(f"{line}: "), told
     assert remedy in told
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "when: {{amount_minor_max: {0}}}", "when: {0}", "at_least: {{alpha: {0}}}", "at_least: {{{0}: 0.1}}", "{0}: 1",
+        "split: {{alpha: 0.5, {0}: 0.5}}", "when: {{methods: {0}}}", "when: {{methods: [{0}]}}",
+        "when: {{bins: [{0}]}}",
+    ],
+)  # fmt: skip
+@given(written=st.one_of(
+    st.text("0123456789.,%-+eEinfNa_:'\"[]{} ", max_size=8),
+    st.sampled_from(["inf", "-inf", "nan", ".inf", ".nan", "1e400", "0x1F", "1_000", "1:30", "~", "null", "on", "?",
+                     "<<", "2026-13-45", "9" * 400, "!!int x", "&a", "*a", "0o17", "=", "1e5", "-0.0"]),
+))  # fmt: skip
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_is_written_is_read_or_told(tmp_path: Path, place: str, written: str) -> None:
+    """A router that looks at its rules must not end because of a word in them."""
+    text = RULES.replace("order: [alpha]", place.format(written))
+    path = tmp_path / "file.yaml"
+    path.write_text(text, encoding="utf-8")
+    with contextlib.suppress(ConfigError):
+        read(path, text)
 
 
 @pytest.mark.parametrize("text", [GATEWAYS, RULES, EXPERIMENTS])

@@ -17,6 +17,7 @@ from ml.anomalies.counting import (
     HITS,
     LATENCY_N,
     LATENCY_SUM,
+    RETRIED,
     SETTLED,
     STATISTICS,
     SUCCEEDED,
@@ -184,6 +185,21 @@ def test_the_usual_traffic_of_what_is_left_out_stays_what_it_was():
     baseline.learn(table, sums, at=NOW + 2100, seconds=3600, exposed=np.array([0.0, 1.0]))
     assert baseline.settled_per_s(table) == pytest.approx([1.0, 1.0], rel=0.4)
     assert baseline.settled_per_s(table)[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 2.0])
+def test_a_new_normal_does_not_turn_what_was_read_into_what_was_heard(ratio):
+    """Stored sums tell no retries; twice or half of their failures are none that were heard without a retry."""
+    table, baseline = learnt([(("alpha", "card", "bank_a", "", "", False), 1_000_000, 100_000)])
+    baseline.begin_to_live()
+    heard = np.zeros((1, STATISTICS))
+    heard[0, [SETTLED, FAILED_HITS, RETRIED]] = 10_000, 1_000, 1_000
+    baseline.learn(table, heard, at=NOW + 600, seconds=1, exposed=np.ones(1))
+    before = baseline.lagged(table, RETRIED, FAILED_HITS)
+    baseline.adopt(0, np.array([0]), FAILED, ratio)
+    after = baseline.lagged(table, RETRIED, FAILED_HITS)
+    assert before == pytest.approx(1.0, abs=0.01)
+    assert after == pytest.approx(3_000 / (2_000 + 1_000 * ratio), rel=0.25)
 
 
 def test_what_is_left_out_does_not_fade():

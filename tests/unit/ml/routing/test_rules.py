@@ -223,6 +223,20 @@ def guided(rules: RuleSet, *, seed: int = 0, rise_max: float = 1.0) -> tuple[Gui
     return guidance, UniformPolicy(PolicySettings(draws=64, canary_share=0.02), np.random.default_rng(seed))
 
 
+def test_rules_without_counted_commitments_are_the_same_rules() -> None:
+    """Decisions name the version that the store knows; only what was promised waits."""
+    rules = RuleSet(
+        rules=[Rule(name="n", never=["charlie"])],
+        commitments=[Commitment(gateway="bravo", payments=10_000_000, per="day")],
+    )
+    guidance, policy = guided(rules)
+    guidance.put_in_force(rules, is_counted=False)
+    assert guidance.version == rules.version
+    ruled = guidance.on(CARD, MAY)
+    ranked = guidance.ranked(policy, ruled, payment(1), Conditions({}, {}))
+    assert [each.propensity for each in ranked.candidates] == [0.5, 0.5]
+
+
 def payment(number: int, context: RoutingContext = CARD, customer: str | None = None) -> Payment:
     """Payment number ``number``."""
     return Payment(context, f"ord_{number}", customer, NOW + timedelta(seconds=number))
