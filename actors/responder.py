@@ -41,8 +41,9 @@ log = structlog.get_logger(__name__)
 
 STAGE = stage_named("router_advisor")
 
-RESENT_AFTER: Final = timedelta(milliseconds=100)
-"""A request older than this may have been asked, and answered by another replica, before: the store is asked first."""
+RESENT_AFTER: Final = timedelta(milliseconds=50)
+"""A request older than this may have been asked, and answered by another replica, before: the store is asked first. Its
+decision is stored some milliseconds after the answer, so of one sent again sooner the store would not know either."""
 
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """The one header that an answer repeats (W3C Trace Context); anything else in it is not repeated."""
