@@ -65,7 +65,7 @@ async def test_a_store_that_stands_still_at_the_start_holds_up_no_answer(monkeyp
     """The router begins without what it knows, and says so where people look."""
     monkeypatch.setattr(actors.router_hearing, "START_S_MAX", 0.05)
     worker = hearing(Store(0))[0]
-    await asyncio.wait_for(worker.wait_for_the_past(asyncio.Event()), 10)
+    await asyncio.wait_for(worker.wait_for_the_past(asyncio.Event(), asyncio.Event()), 10)
     assert "without what the store knows" in (worker._pulse.beat.last_error or "")
 
 
