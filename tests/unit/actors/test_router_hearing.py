@@ -128,3 +128,11 @@ async def test_what_is_said_while_the_store_is_away_is_heeded_at_once(monkeypatc
     await eventually(back)
     assert not await heeded()
     task.cancel()
+
+
+async def test_a_router_that_is_told_to_stop_waits_for_no_store() -> None:
+    """It may be told so before the store has said anything."""
+    worker, stopping = hearing(Store(0))[0], asyncio.Event()
+    stopping.set()
+    await asyncio.wait_for(worker.wait_for_the_past(asyncio.Event(), stopping), 2)
+    assert worker._pulse.beat.last_error is None
