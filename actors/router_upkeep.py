@@ -156,9 +156,12 @@ class RouterUpkeep:
             async with asyncio.timeout(RULES_S_MAX):
                 for per in dict.fromkeys(each.per for each in rules.commitments):
                     counts[per] = await count_first_attempts(self._database, period_of(now, per)[0])
-        except (StoreError, TimeoutError) as error:  # what is read after this says so too, if the store is away
+        except (StoreError, TimeoutError) as error:
             self._put_rules_without_promises(now)
-            log.warning("commitments_wait", reason=str(error) or "MongoDB is too slow")
+            reason = str(error) or f"MongoDB did not count first attempts within {RULES_S_MAX:g} s"
+            log.warning("commitments_wait", reason=reason)
+            self._pulse.note_error(f"commitments to gateways are not kept until they can be counted: {reason}")
+            await keep_rules(self._database, rules, now)
             return
         self._advisor.put_rules_in_force(rules, counts, now)
         await keep_rules(self._database, rules, now)

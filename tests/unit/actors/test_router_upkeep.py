@@ -53,7 +53,7 @@ async def test_a_store_that_stands_still_holds_up_no_new_rule(tmp_path: Path, mo
         await asyncio.sleep(30)
 
     monkeypatch.setattr(actors.router_upkeep, "RULES_S_MAX", 0.05)
-    for asked in ("count_first_attempts", "override_in_force", "last_rules"):
+    for asked in ("count_first_attempts", "keep_rules", "last_rules"):
         monkeypatch.setattr(actors.router_upkeep, asked, stands_still)
     rules = tmp_path / "rules.yaml"
     rules.write_text("rules: []\n")
@@ -67,6 +67,7 @@ async def test_a_store_that_stands_still_holds_up_no_new_rule(tmp_path: Path, mo
             await upkeep.refresh()
     assert [each.gateway for each in worker.advise(request(1), datetime.now(UTC)).ranking] == ["bravo"]
     assert worker._guidance.version == read_rules(rules, GATEWAYS).version
+    assert "commitments" in (upkeep._pulse.beat.last_error or "")
     rules.write_text("rules:\n  - {name: to_nobody, order: [nobody]}\n")
     with pytest.raises(StoreUnavailable):
         await keeping(rules)[0].prepare()
